@@ -1,0 +1,1 @@
+"""The bundles, and the command line that runs them."""

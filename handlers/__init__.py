@@ -1,0 +1,30 @@
+"""What surrounds an engine: batch preparation, tracking, checkpoints, files and pictures."""
+
+from __future__ import annotations
+
+from handlers.attention_map import AttentionPeak, attention_map, attention_peak
+from handlers.evaluation_writer import EvaluationWriter
+from handlers.mlflow_tracking import MlflowTracking
+from handlers.prepare_targets import PrepareTargets
+from handlers.risk_writer import RiskWriter
+from handlers.stop_on_interrupt import StopOnInterrupt
+from handlers.three_planes import three_planes
+from handlers.trained_weights import TrainedWeights
+from handlers.training_checkpoints import TrainingCheckpoints
+from handlers.training_curves import TrainingCurves, draw_curves
+
+__all__ = [
+    "AttentionPeak",
+    "EvaluationWriter",
+    "MlflowTracking",
+    "PrepareTargets",
+    "RiskWriter",
+    "StopOnInterrupt",
+    "TrainedWeights",
+    "TrainingCheckpoints",
+    "TrainingCurves",
+    "attention_map",
+    "attention_peak",
+    "draw_curves",
+    "three_planes",
+]

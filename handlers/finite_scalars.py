@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from metrics.auroc import UNDEFINED_AUROC
+
+
+def finite_scalars(metrics: Mapping[str, Any]) -> dict[str, float | int | None]:
+    """The single numbers among an engine's metrics, ready for JSON.
+
+    NaN, infinity and the stand-in for an AUROC of one class become None: there is no value.
+    """
+    scalars: dict[str, float | int | None] = {}
+    for name, value in metrics.items():
+        if isinstance(value, torch.Tensor) and value.numel() == 1:
+            value = value.item()
+        if not isinstance(value, (int, float)):
+            continue
+        undefined = name.startswith("auroc") and value == UNDEFINED_AUROC
+        scalars[name] = value if math.isfinite(value) and not undefined else None
+    return scalars

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+from ignite.engine import Engine, Events
+from mlflow.exceptions import MlflowException
+from monai.engines import Evaluator, Trainer
+from monai.handlers import MLFlowHandler
+
+from handlers.hear_exception import hear_exception
+from handlers.mlflow_run import MlflowRun
+from handlers.mlflow_store import store_uri
+
+logger = logging.getLogger(__name__)
+
+
+class MlflowTracking:
+    """Track one training, or one evaluation, as one MLflow run with a name of its own.
+
+    The run holds the metrics of the engine and of its evaluator under the names that the engines
+    give them (the evaluator's at the trainer's epoch), the best key metric, the loss and learning
+    rate of every iteration, parameters, git commit, package versions, and at the end the artifacts.
+    MONAI's `MLFlowHandler` writes the metrics; the run itself is made here, since that class finds
+    its run by name and so mixes up two trainings.
+
+    The run ends FINISHED; FAILED, with the tag `error`, where an exception ended the engine; KILLED
+    after Ctrl-C. The exception then goes on to the engine's other handlers and out. This handler
+    may stand anywhere in the list, but `CheckpointSaver` must stand before `StatsHandler`: either
+    raises the exception again, and Ignite skips the handlers after the one that does.
+
+    A server that does not answer never stops a training: at the start the run goes to the local
+    store instead; later, what cannot be written is left out. One line of the log tells either.
+    In a distributed run rank 0 alone tracks.
+
+    Args:
+        experiment_name: MLflow experiment, commonly the bundle's name.
+        evaluator: the engine that validates during the training.
+        run_name: None for `<experiment_name>-<date>-<time>-<4 hex digits>`.
+        tracking_uri: the store; None for `MLFLOW_TRACKING_URI`, else the local store.
+        params: logged at the start as text.
+        artifacts: files and folders copied into the run when it ends.
+        output_transform: from the trainer's output to the loss, or to a mapping of named terms,
+            logged at every iteration; None for the output's `loss`.
+
+    Raises:
+        ValueError: a `tracking_uri` that is neither a database nor a server.
+    """
+
+    def __init__(
+        self,
+        experiment_name: str,
+        *,
+        evaluator: Evaluator | None = None,
+        run_name: str | None = None,
+        tracking_uri: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        artifacts: Sequence[str | Path] = (),
+        output_transform: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.experiment_name = experiment_name
+        self.evaluator = evaluator
+        self.run_name = run_name
+        self.tracking_uri = store_uri(tracking_uri)
+        self.params = dict(params or {})
+        self.artifacts = [Path(artifact) for artifact in artifacts]
+        self.output_transform = output_transform or _loss
+        self._run: MlflowRun | None = None
+        self._logs: dict[Engine, MLFlowHandler] = {}
+        self._answering = True
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the engine whose run this is; nothing is written before it starts."""
+        if idist.get_rank() != 0:
+            return
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._log_epoch)
+        if isinstance(engine, Trainer):
+            engine.add_event_handler(Events.ITERATION_COMPLETED, self._log_iteration)
+        if self.evaluator is not None:
+            self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._log_epoch)
+
+    def _start(self, engine: Engine) -> None:
+        run = MlflowRun(self.experiment_name, name=self.run_name, tracking_uri=self.tracking_uri)
+        self._run, self._answering = run, True
+        hear_exception(engine, self._fail)
+        engines = [engine] if self.evaluator is None else [engine, self.evaluator]
+        self._logs = {each: self._log_of(each, trainer=engine, run=run) for each in engines}
+        self._try(run.log_params, self.params)
+        self._try(self._logs[engine].start, engine)
+        # Registered only now, and so behind all that the configuration lists: whatever they write
+        # at the end is there to be copied.
+        if not engine.has_event_handler(self._complete, Events.COMPLETED):
+            engine.add_event_handler(Events.COMPLETED, self._complete)
+
+    def _log_of(self, engine: Engine, *, trainer: Engine, run: MlflowRun) -> MLFlowHandler:
+        """MONAI's writer for one engine, bound to this run instead of finding one by name."""
+        key_metric = getattr(engine.state, "key_metric_name", None)
+        decides = engine is (self.evaluator or trainer) and key_metric is not None
+        log = MLFlowHandler(
+            tracking_uri=run.tracking_uri,
+            experiment_name=self.experiment_name,
+            output_transform=self._iteration_values,
+            global_epoch_transform=lambda _: trainer.state.epoch,
+            state_attributes=["best_metric", "best_metric_epoch"] if decides else None,
+        )
+        log.client = run.client
+        log.experiment = run.experiment  # type: ignore[assignment]
+        log.cur_run = run.entity  # type: ignore[assignment]
+        return log
+
+    def _iteration_values(self, output: Any) -> dict[str, float]:
+        values = self.output_transform(output)
+        if not isinstance(values, Mapping):
+            values = {"iteration_loss": values}
+        return {name: float(value) for name, value in values.items()}
+
+    def _log_iteration(self, engine: Engine) -> None:
+        if self._answering:  # else each iteration would wait for the server's time limit
+            self._try(self._logs[engine].iteration_completed, engine)
+
+    def _log_epoch(self, engine: Engine) -> None:
+        if engine in self._logs:  # an evaluator may also run before or after the training
+            self._answering = self._try(self._logs[engine].epoch_completed, engine)
+
+    def _complete(self, _engine: Engine) -> None:
+        if self._run is not None:
+            self._try(self._run.log_artifacts, self.artifacts)
+            self._end("FINISHED")
+
+    def _fail(self, _engine: Engine, error: BaseException) -> None:
+        """Record the outcome; Ignite may call this twice for one exception."""
+        run = self._run
+        if run is None:
+            return
+        self._end("FAILED" if isinstance(error, Exception) else "KILLED", error)
+        self._try(run.log_artifacts, self.artifacts)
+
+    def _end(self, status: str, error: BaseException | None = None) -> None:
+        if self._run is not None:
+            self._try(self._run.end, status, error)
+        self._run, self._logs = None, {}
+
+    def _try(self, write: Callable[..., None], *values: Any) -> bool:
+        """Write to the store; where that fails the training goes on, and the log says so once.
+
+        An epoch's values are tried again, the iterations' only after an epoch's went through.
+        """
+        try:
+            write(*values)
+        except (MlflowException, OSError) as error:
+            if self._answering:
+                reason = str(error).partition("\n")[0]
+                logger.warning("MLflow takes no values now, the run goes on: %s", reason)
+            self._answering = False
+            return False
+        return True
+
+
+def _loss(output: Any) -> Any:
+    """The loss of an iteration, from an engine with `decollate` on (a list) or off."""
+    return (output[0] if isinstance(output, list) else output)["loss"]

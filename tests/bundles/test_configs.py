@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from monai.bundle.config_item import ComponentLocator
+
+from bundles.run_bundle import BUNDLES_ROOT, TRACKING, bundle_names, config_files, merged_config
+
+WORKFLOWS = ("train", "evaluate", "inference")
+SCHEMA = Path(__file__).parents[3] / "shared/schema/meta_schema_20240725.json"
+LOCATOR = ComponentLocator()
+
+
+def _components(config: Any, where: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(config, dict):
+        if "_target_" in config:
+            yield where, config
+        for key, value in config.items():
+            yield from _components(value, f"{where}::{key}")
+    elif isinstance(config, list):
+        for index, value in enumerate(config):
+            yield from _components(value, f"{where}::{index}")
+
+
+def _resolve(target: str) -> Any:
+    if "." not in target:
+        module = LOCATOR.get_component_module_name(target)
+        assert module is not None, f"{target} is no class of MONAI"
+        module = module if isinstance(module, str) else module[0]
+        return getattr(importlib.import_module(module), target)
+    module, name = target.rsplit(".", 1)
+    return getattr(importlib.import_module(module), name)
+
+
+def _leaves(config: Any, where: str = "") -> Iterator[str]:
+    if isinstance(config, dict) and config and "_target_" not in config:
+        for key, value in config.items():
+            yield from _leaves(value, f"{where}::{key}" if where else str(key))
+    else:
+        yield where
+
+
+def _overlays(bundle: str) -> list[Path]:
+    known = {"common", *WORKFLOWS}
+    configs = BUNDLES_ROOT / bundle / "configs"
+    return [path for path in sorted(configs.glob("*.yaml")) if path.stem not in known]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_every_target_binds_to_its_signature(bundle: str, workflow: str) -> None:
+    config = merged_config(config_files(bundle, workflow, overlays=[]))
+    components = list(_components(config))
+    assert len(components) > 10
+    for where, component in components:
+        arguments = {key: value for key, value in component.items() if not key.startswith("_")}
+        try:
+            inspect.signature(_resolve(component["_target_"])).bind(**arguments)
+        except TypeError as error:
+            pytest.fail(f"{bundle}/{workflow}{where}: {component['_target_']}: {error}")
+
+
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_every_override_of_an_overlay_hits_a_leaf(bundle: str) -> None:
+    configs = BUNDLES_ROOT / bundle / "configs"
+    base = merged_config([configs / "common.yaml", configs / "train.yaml"])
+    for overlay in [TRACKING, *_overlays(bundle)]:
+        for leaf in _leaves(yaml.safe_load(overlay.read_text())):
+            part = base
+            for step in leaf.split("::"):
+                assert step in part, f"{overlay.name}: {leaf} is no setting of {bundle}"
+                part = part[step]
+
+
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_expressions_stay_small(bundle: str) -> None:
+    """Hyperparameters are YAML; an expression may look up, add and divide, no more."""
+    configs = BUNDLES_ROOT / bundle / "configs"
+    for path in configs.glob("*.yaml"):
+        for line in path.read_text().splitlines():
+            assert "$lambda" not in line and "import" not in line, f"{path.name}: {line}"
+
+
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_metadata_is_of_the_model_zoos_schema(bundle: str) -> None:
+    metadata = json.loads((BUNDLES_ROOT / bundle / "configs" / "metadata.json").read_text())
+    assert "Research only" in metadata["intended_use"]
+    assert metadata["version"] in metadata["changelog"]
+    if not SCHEMA.is_file():
+        pytest.skip("needs ../shared/schema, the model zoo's rules")
+    jsonschema.validate(metadata, json.loads(SCHEMA.read_text()))
+
+
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_pinned_versions_agree_with_the_requirements(bundle: str) -> None:
+    metadata = json.loads((BUNDLES_ROOT / bundle / "configs" / "metadata.json").read_text())
+    lines = (BUNDLES_ROOT.parent / "requirements.txt").read_text().splitlines()
+    pins = dict(line.split("==", 1) for line in lines if "==" in line)
+    for package, version in {
+        **metadata["required_packages_version"],
+        "monai": metadata["monai_version"],
+        "torch": metadata["pytorch_version"],
+        "numpy": metadata["numpy_version"],
+    }.items():
+        assert pins[package] == version, package

@@ -1,0 +1,271 @@
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader
+from monai.engines import SupervisedEvaluator
+from monai.transforms import Compose, CopyItemsd, Orientationd, SpatialCropd
+from torch import nn
+from torch.nn import functional
+
+import handlers.risk_writer
+from cohorts import ReadableScans, scan_items
+from handlers import PrepareTargets, RiskWriter
+from transforms import LoadScand
+
+SHAPE = (32, 28, 24)
+LESION = (20, 9, 14)
+LOGIT = 0.5
+
+
+class LooksAtTheBrightest(nn.Module):
+    """Scores of head 0 are the highest value of each 4-voxel cell, head 1 looks nowhere."""
+
+    def __init__(self, logit: float = LOGIT) -> None:
+        super().__init__()
+        self.logit = nn.Parameter(torch.tensor(logit))
+
+    def forward(self, image: torch.Tensor, with_attention: bool = False):
+        assert with_attention
+        pool = functional.max_pool3d if image.ndim == 5 else functional.max_pool2d
+        brightest = pool(image, 4, ceil_mode=True) / 50
+        logits = self.logit.expand(len(image), 1)
+        return {"logits": logits, "scores": torch.cat([brightest, 0 * brightest], dim=1)}
+
+
+def _affine(codes: str, oblique: bool = False) -> np.ndarray:
+    affine = np.diag([1.5, 2.0, 2.5, 1.0])
+    affine[:3, 3] = -20, 15, -300
+    if oblique:
+        angle = np.deg2rad(12)
+        turn = np.eye(4)
+        turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        affine = turn @ affine
+    wanted = nib.orientations.axcodes2ornt(codes)
+    change = nib.orientations.ornt_transform(nib.io_orientation(np.eye(4)), wanted)
+    return affine @ nib.orientations.inv_ornt_aff(change, SHAPE)
+
+
+def _write_scan(path: Path, affine: np.ndarray | None = None) -> np.ndarray:
+    """A scan with one bright voxel; returns where that lies, RAS mm."""
+    array = np.full(SHAPE, -1000, np.int16)
+    array[:, :4] = 0
+    array[LESION] = 1000
+    affine = _affine("LAS") if affine is None else affine
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(array, affine), path)
+    return (affine @ [*LESION, 1])[:3]
+
+
+READ = Compose(
+    [
+        LoadScand(keys="image"),
+        CopyItemsd(keys="image", names=["scan"]),
+        Orientationd(keys="image", axcodes="RAS", labels=None),
+    ]
+)
+
+
+def _run(scans, output_dir: Path, network=None, *, transform=READ, guarded=True, **settings):
+    dataset = ReadableScans(scan_items(scans), transform)
+    writer = RiskWriter(output_dir, dataset, bundle="lung_ct_cancer_risk", **settings)
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(dataset, batch_size=1, num_workers=0),
+        network=network or LooksAtTheBrightest(),
+        prepare_batch=PrepareTargets([]),
+        iteration_update=writer.predict if guarded else None,
+        val_handlers=[writer],
+        decollate=False,
+    )
+    evaluator.run()
+    return writer
+
+
+def _predictions(output_dir: Path) -> dict:
+    return json.loads((output_dir / "predictions.json").read_text())
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+@pytest.mark.parametrize(
+    ("codes", "oblique"),
+    [("RAS", False), ("LAS", False), ("RPI", False), ("SAR", False), ("LPS", True)],
+)
+def test_the_peak_is_where_the_lesion_is_in_any_geometry(codes, oblique, guarded, tmp_path):
+    scan = tmp_path / "scan.nii.gz"
+    affine = _affine(codes, oblique)
+    lesion_ras_mm = _write_scan(scan, affine)
+    _run(str(scan), tmp_path / "out", guarded=guarded).finish()
+
+    predictions = _predictions(tmp_path / "out")
+    assert predictions["failed"] == []
+    (entry,) = predictions["scans"]
+    assert entry["scan"] == str(scan)
+    assert entry["risk"] == pytest.approx(1 / (1 + np.exp(-LOGIT)))
+    # A cell is 4 x 4 x 4 voxels of at most 2.5 mm; its centre is at most 1.5 voxels away.
+    voxels_off = np.linalg.inv(affine) @ [*entry["peak_ras_mm"], 1] - [*LESION, 1]
+    assert np.abs(voxels_off).max() <= 1.5 + 1e-6
+    assert np.abs(np.subtract(entry["peak_voxel"], LESION)).max() <= 2
+    assert np.linalg.norm(entry["peak_ras_mm"] - lesion_ras_mm) < 1.5 * 2.5 * np.sqrt(3)
+
+    attention = nib.Nifti1Image.from_filename(tmp_path / "out" / entry["attention"])
+    assert attention.shape == SHAPE
+    np.testing.assert_allclose(attention.affine, affine, atol=1e-4)
+    values = attention.get_fdata()
+    assert entry["peak_attention"] == pytest.approx(7 * 7 * 8 * 6 / 7, rel=0.01)
+    highest = np.argwhere(values > 0.99 * values.max()).mean(axis=0)
+    assert np.abs(highest - LESION).max() <= 2
+    assert (tmp_path / "out" / entry["overlay"]).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_crop_leaves_the_rest_of_the_scan_without_attention(tmp_path):
+    scan = tmp_path / "scan.nii.gz"
+    _write_scan(scan, _affine("RAS"))
+    crop = Compose([READ, SpatialCropd(keys="image", roi_start=(16, 4, 8), roi_end=(32, 20, 24))])
+    _run(scan, tmp_path / "out", transform=crop).finish()
+    (entry,) = _predictions(tmp_path / "out")["scans"]
+    assert np.abs(np.subtract(entry["peak_voxel"], LESION)).max() <= 2
+    values = nib.Nifti1Image.from_filename(tmp_path / "out" / entry["attention"]).get_fdata()
+    inside = np.zeros(SHAPE, bool)
+    inside[16:32, 4:20, 8:24] = True
+    assert not values[~inside].any()
+    assert values[inside].mean() == pytest.approx(1, rel=0.05)
+
+
+def test_one_bad_scan_among_good_ones(tmp_path):
+    good = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
+    for path in good:
+        _write_scan(path)
+    cut_off = tmp_path / "cut.nii.gz"
+    cut_off.write_bytes(good[0].read_bytes()[:200])
+    missing = tmp_path / "missing.nii.gz"
+    writer = _run([good[0], missing, cut_off, good[1]], tmp_path / "out")
+    with pytest.raises(SystemExit, match=r"^2 of 4 scans failed, the first: .*missing.nii.gz: the"):
+        writer.finish()
+    predictions = _predictions(tmp_path / "out")
+    assert [entry["scan"] for entry in predictions["scans"]] == [str(path) for path in good]
+    assert [entry["scan"] for entry in predictions["failed"]] == [str(missing), str(cut_off)]
+    assert predictions["intended_use"] == "Research use only; not for clinical decisions."
+    assert predictions["bundle"] == "lung_ct_cancer_risk"
+
+
+def test_when_all_fail_the_run_ends_cleanly_with_their_list(tmp_path):
+    writer = _run([tmp_path / "a.nii", tmp_path / "b.nii"], tmp_path / "out")
+    with pytest.raises(SystemExit) as stop:
+        writer.finish()
+    assert "\n" not in str(stop.value)
+    predictions = _predictions(tmp_path / "out")
+    assert predictions["scans"] == []
+    assert len(predictions["failed"]) == 2
+
+
+def test_a_risk_that_is_not_finite_fails_its_scan_and_never_reaches_the_json(tmp_path):
+    _write_scan(tmp_path / "a.nii.gz")
+    writer = _run(tmp_path / "a.nii.gz", tmp_path / "out", LooksAtTheBrightest(float("nan")))
+    with pytest.raises(SystemExit, match=r"a\.nii\.gz: the network's logit must be finite"):
+        writer.finish()
+    predictions = _predictions(tmp_path / "out")
+    assert predictions["scans"] == []
+    assert predictions["failed"][0]["error"] == "the network's logit must be finite, got nan"
+
+
+def test_a_scan_on_which_the_network_fails_does_not_stop_the_others(tmp_path):
+    class RunsOutOfMemoryOnce(LooksAtTheBrightest):
+        calls = 0
+
+        def forward(self, image, with_attention=False):
+            self.calls += 1
+            if self.calls == 1:
+                raise RuntimeError("can't allocate memory:\n you tried to allocate 9 bytes")
+            return super().forward(image, with_attention)
+
+    for name in ("a", "b"):
+        _write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    _run(tmp_path / "in", tmp_path / "out", RunsOutOfMemoryOnce())
+    predictions = _predictions(tmp_path / "out")
+    assert [Path(entry["scan"]).name for entry in predictions["scans"]] == ["b.nii.gz"]
+    assert predictions["failed"][0]["error"].startswith("RuntimeError: can't allocate memory: you")
+
+
+def test_a_full_disk_fails_its_scan_only(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        _write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    save_map = handlers.risk_writer.save_map
+
+    def full_disk_once(values, path):
+        if path.name.startswith("a_"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save_map(values, path)
+
+    monkeypatch.setattr(handlers.risk_writer, "save_map", full_disk_once)
+    writer = _run(tmp_path / "in", tmp_path / "out")
+    with pytest.raises(SystemExit, match="1 of 2 scans failed"):
+        writer.finish()
+    assert "No space left on device" in _predictions(tmp_path / "out")["failed"][0]["error"]
+
+
+def test_scans_of_one_name_keep_their_files_apart(tmp_path):
+    scans = [tmp_path / "a" / "ct.nii.gz", tmp_path / "b" / "CT.nii", tmp_path / "c" / "ct-2.nii"]
+    for scan in scans:
+        _write_scan(scan)
+    _run(scans, tmp_path / "out").finish()
+    names = [entry["attention"] for entry in _predictions(tmp_path / "out")["scans"]]
+    assert names == [
+        "ct_attention.nii.gz",
+        "CT-2_attention.nii.gz",
+        "ct-2-2_attention.nii.gz",
+    ]
+    assert all((tmp_path / "out" / name).exists() for name in names)
+
+
+def test_results_are_written_after_each_scan(tmp_path):
+    """Ctrl-C at the second scan keeps the first."""
+    for name in ("a", "b"):
+        _write_scan(tmp_path / "in" / f"{name}.nii.gz")
+
+    def interrupted(item):
+        if item["source"].endswith("b.nii.gz"):
+            raise KeyboardInterrupt
+        return READ(item)
+
+    with pytest.raises(KeyboardInterrupt):
+        _run(tmp_path / "in", tmp_path / "out", transform=interrupted)
+    assert len(_predictions(tmp_path / "out")["scans"]) == 1
+
+
+def test_an_unusable_output_folder_is_refused_before_any_scan_is_read(tmp_path):
+    (tmp_path / "out").write_text("a file")
+    read: list[str] = []
+    with pytest.raises(ValueError, match=r"output_dir must be a writable folder, got .*out"):
+        _run(tmp_path / "a.nii.gz", tmp_path / "out", transform=read.append)
+    assert read == []
+
+
+def test_the_weights_are_named_by_their_hash(tmp_path):
+    checkpoint = tmp_path / "model.pt"
+    checkpoint.write_bytes(b"abc")
+    _write_scan(tmp_path / "a.nii.gz")
+    _run(tmp_path / "a.nii.gz", tmp_path / "out", checkpoint=checkpoint).finish()
+    assert _predictions(tmp_path / "out")["checkpoint"] == {
+        "file": str(checkpoint),
+        "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    }
+
+
+def test_a_2d_image(tmp_path):
+    array = np.zeros((40, 32), np.float32)
+    array[30, 9] = 100
+    nib.save(nib.Nifti1Image(array, np.diag([-1.0, -1, 1, 1])), tmp_path / "m.nii.gz")
+    read = Compose(
+        [LoadScand(keys="image", spatial_dims=2), CopyItemsd(keys="image", names=["scan"])]
+    )
+    _run(tmp_path / "m.nii.gz", tmp_path / "out", transform=read, window=(0, 100)).finish()
+    (entry,) = _predictions(tmp_path / "out")["scans"]
+    assert np.abs(np.subtract(entry["peak_voxel"], (30, 9))).max() <= 2
+    assert nib.Nifti1Image.from_filename(tmp_path / "out" / entry["attention"]).shape == (40, 32)

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from ignite.engine import Events
+from monai.engines import SupervisedEvaluator, SupervisedTrainer
+from monai.handlers import LrScheduleHandler, ValidationHandler, from_engine
+from torch import nn
+from torch.utils.data import DataLoader
+
+from handlers import TrainingCheckpoints
+from metrics import MeanLossTerms
+
+
+class _Loss(nn.Module):
+    def terms(
+        self, outputs: dict[str, torch.Tensor], targets: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        return {"loss": (outputs["logits"] - targets).square().mean()}
+
+    def forward(self, outputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
+        return self.terms(outputs, targets)["loss"]
+
+
+class _Network(nn.Module):
+    def __init__(self, features: int = 3) -> None:
+        super().__init__()
+        self.layer = nn.Linear(features, 1)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"logits": self.layer(x)}
+
+
+def _trainer(run_dir: Path, max_epochs: int, resume: str | None = None) -> SupervisedTrainer:
+    torch.manual_seed(0)
+    network, loss = _Network(), _Loss()
+    x = torch.randn(8, 3)
+    data = [{"image": image, "label": image.sum(dim=0, keepdim=True)} for image in x]
+    metric = MeanLossTerms(loss, output_transform=from_engine(["pred", "label"]))
+    evaluator = SupervisedEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=DataLoader(data, batch_size=4),
+        network=network,
+        key_val_metric={"loss": metric},
+        metric_cmp_fn=lambda current, best: current < best,
+        decollate=False,
+    )
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    return SupervisedTrainer(
+        device=torch.device("cpu"),
+        max_epochs=max_epochs,
+        train_data_loader=DataLoader(data, batch_size=4),
+        network=network,
+        optimizer=optimizer,
+        loss_function=loss,
+        decollate=False,
+        train_handlers=[
+            TrainingCheckpoints(
+                run_dir=str(run_dir),
+                network=network,
+                optimizer=optimizer,
+                lr_scheduler=schedule,
+                evaluator=evaluator,
+                resume=resume,
+            ),
+            LrScheduleHandler(schedule, print_lr=False, epoch_level=False),
+            ValidationHandler(interval=1, validator=evaluator),
+        ],
+    )
+
+
+def _weights(trainer: SupervisedTrainer) -> torch.Tensor:
+    return trainer.network.layer.weight.detach().clone()
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
+    whole = _trainer(tmp_path / "whole", max_epochs=4)
+    whole.run()
+    _trainer(tmp_path / "parts", max_epochs=2).run()
+    rest = _trainer(tmp_path / "parts", max_epochs=4, resume=str(tmp_path / "parts/last.pt"))
+    rest.run()
+    torch.testing.assert_close(_weights(rest), _weights(whole), rtol=0, atol=0)
+    assert rest.state.epoch == 4
+
+
+def test_the_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, max_epochs=3)
+    seen = {}
+
+    @trainer.on(Events.EPOCH_COMPLETED)
+    def spoil(engine: SupervisedTrainer) -> None:
+        seen[engine.state.epoch] = _weights(engine)
+        if engine.state.epoch == 2:
+            nn.init.constant_(engine.network.layer.weight, 100)
+
+    trainer.run()
+    best = torch.load(tmp_path / "model.pt", weights_only=True)
+    torch.testing.assert_close(best["layer.weight"], seen[2], rtol=0, atol=0)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last.pt", "model.pt"]
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_goes_on(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, max_epochs=3)
+
+    @trainer.on(Events.ITERATION_COMPLETED(once=3))
+    def interrupt(engine: SupervisedTrainer) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    rest = _trainer(tmp_path, max_epochs=3, resume=str(tmp_path / "last.pt"))
+    rest.run()
+    assert rest.state.epoch == 3
+
+
+def test_a_disk_that_fills_leaves_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _trainer(tmp_path, max_epochs=1).run()
+    good = (tmp_path / "last.pt").read_bytes()
+
+    def full_disk(content: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        _trainer(tmp_path, max_epochs=2, resume=str(tmp_path / "last.pt")).run()
+    assert (tmp_path / "last.pt").read_bytes() == good
+
+
+def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
+    _trainer(tmp_path, max_epochs=1).run()
+    with pytest.raises(ValueError, match="max_epochs must be above the 1 epochs"):
+        _trainer(tmp_path, max_epochs=1, resume=str(tmp_path / "last.pt")).run()
+    with pytest.raises(ValueError, match="resume must be a last.pt"):
+        _trainer(tmp_path, max_epochs=2, resume=str(tmp_path / "model.pt")).run()
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="must be a writable folder"):
+        _trainer(tmp_path / "file", max_epochs=1).run()

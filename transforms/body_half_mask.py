@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import numpy as np
+from monai.data import MetaTensor
+
+from transforms.coarse_ct import AIR_HU, coarse_ct, on_scan_grid
+
+
+def body_half_mask(ct: MetaTensor, side: str) -> MetaTensor:
+    """The patient's left or right half of the body, or all of it: where no lung can be found.
+
+    Args:
+        ct: ``(1, H, W, D)`` in HU with its affine to RAS mm.
+        side: ``"left"``, ``"right"`` or ``"both"``; the halves meet at the body's middle.
+
+    Returns:
+        uint8 ``(1, H, W, D)`` with the same affine.
+    """
+    if side not in ("left", "right", "both"):
+        raise ValueError(f"side must be left, right or both, got {side!r}")
+    coarse = coarse_ct(ct)
+    body = (coarse.hu > AIR_HU) | coarse.enclosed_air
+    offset = (np.arange(len(body)) - coarse.midline_voxel)[:, None, None]
+    if side != "both":
+        body &= (offset < 0) if side == "left" else (offset > 0)
+    return on_scan_grid(coarse.in_scan_axes(body.astype(np.uint8), ct), ct)

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from transforms.derived_volume import derived_volume
+from transforms.scan_error import ScanError, scan_name
+
+TOLERANCE_VOXEL = 1e-3
+
+
+def boxes_to_mask(boxes: Any, image: MetaTensor) -> MetaTensor:
+    """The voxels that boxes cover, as one binary mask on the image's grid.
+
+    A voxel belongs when its cell overlaps the box by more than 1e-3 voxel along every axis, so
+    edges on cell faces are exact. Under an oblique affine the box's hull along the voxel axes
+    counts. What reaches beyond the scan is cut off.
+
+    Args:
+        boxes: ``(N, 2 * spatial_dims)`` centre and size in RAS mm (cccwhd, in 2D ccwh); N may be 0.
+        image: ``(C, *spatial)`` with its affine.
+
+    Returns:
+        uint8 ``(1, *spatial)`` with the image's affine.
+
+    Raises:
+        ScanError: wrong length, a value that is not finite, a size not above zero, or a box
+            wholly outside the scan.
+    """
+    shape = tuple(image.shape[1:])
+    rank = len(shape)
+    table = _table(boxes, rank, image)
+    mask = torch.zeros((1, *shape), dtype=torch.uint8)
+    world_to_voxel = np.linalg.inv(_square_affine(image, rank))
+    for index, box in enumerate(table):
+        low_voxel, high_voxel = _hull_voxel(box, world_to_voxel)
+        tolerance = np.minimum(TOLERANCE_VOXEL, (high_voxel - low_voxel) / 4)
+        start = np.floor(low_voxel + tolerance - 0.5).astype(int) + 1
+        stop = np.ceil(high_voxel - tolerance + 0.5).astype(int)
+        if (stop <= 0).any() or (start >= shape).any():
+            raise ScanError(
+                f"{scan_name(image)}: box {index} must lie inside the scan of shape {shape}, got "
+                f"voxels {start.tolist()} to {(stop - 1).tolist()} from {box.tolist()} mm"
+            )
+        pairs = zip(start.clip(min=0).tolist(), stop.tolist(), strict=True)
+        mask[0][tuple(slice(first, past) for first, past in pairs)] = 1
+    return derived_volume(mask, image.affine, image)
+
+
+def _table(boxes: Any, rank: int, image: MetaTensor) -> np.ndarray:
+    table = np.asarray(boxes, float)
+    if table.size == 0:
+        return np.zeros((0, 2 * rank))
+    if table.ndim != 2 or table.shape[1] != 2 * rank:
+        raise ScanError(
+            f"{scan_name(image)}: boxes must have shape (N, {2 * rank}), got {table.shape}"
+        )
+    for index, box in enumerate(table):
+        if not np.isfinite(box).all() or not (box[rank:] > 0).all():
+            raise ScanError(
+                f"{scan_name(image)}: box {index} must be finite with a size above zero, "
+                f"got {box.tolist()} mm"
+            )
+    return table
+
+
+def _square_affine(image: MetaTensor, rank: int) -> np.ndarray:
+    affine = image.affine.double().cpu().numpy()
+    square = np.eye(rank + 1)
+    square[:rank, :rank] = affine[:rank, :rank]
+    square[:rank, -1] = affine[:rank, -1]
+    return square
+
+
+def _hull_voxel(box: np.ndarray, world_to_voxel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    rank = len(box) // 2
+    signs = np.array(list(itertools.product((-0.5, 0.5), repeat=rank)))
+    corners_mm = box[:rank] + signs * box[rank:]
+    corners = corners_mm @ world_to_voxel[:rank, :rank].T + world_to_voxel[:rank, -1]
+    return corners.min(axis=0), corners.max(axis=0)
+
+
+class BoxesToMaskd(MapTransform):
+    """Dictionary form of :func:`boxes_to_mask`, of the boxes with one label only.
+
+    The attention's target is the cancer, so benign boxes are left out; ``output_key`` gets the
+    mask, empty where no such box is.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "boxes",
+        image_key: str = "image",
+        *,
+        label_key: str = "box_labels",
+        keep_label: int = 1,
+        output_key: str = "box_mask",
+    ) -> None:
+        super().__init__(keys)
+        if len(self.keys) != 1:
+            raise ValueError(f"keys must name one list of boxes, got {self.keys}")
+        self.image_key = image_key
+        self.label_key = label_key
+        self.keep_label = keep_label
+        self.output_key = output_key
+
+    def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
+        sample = dict(data)
+        image, boxes = sample[self.image_key], sample[self.keys[0]]
+        labels = sample[self.label_key]
+        if len(labels) != len(boxes):
+            raise ScanError(
+                f"{scan_name(image)}: {self.label_key} must have one label for each box, "
+                f"got {len(labels)} for {len(boxes)}"
+            )
+        kept = [box for box, label in zip(boxes, labels, strict=True) if label == self.keep_label]
+        sample[self.output_key] = boxes_to_mask(kept, image)
+        return sample

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from monai.data import ITKReader
+
+from transforms.read_dicom import read_dicom
+from transforms.scan_error import ScanError
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+METAIMAGE_SUFFIXES = (".mhd", ".mha")
+
+
+def read_volume(path: str | Path, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:
+    """Reads a NIfTI, a MetaImage, a DICOM series folder or, in 2D, one DICOM file.
+
+    Returns:
+        Float32 array of ``spatial_dims`` axes and its 4x4 affine from voxel to RAS mm.
+
+    Raises:
+        ScanError: missing, unreadable or cut-off file, other number of axes, NaN or infinite
+            values, spacing that is not above zero, a singular affine.
+    """
+    path = Path(path)
+    if spatial_dims not in (2, 3):
+        raise ValueError(f"spatial_dims must be 2 or 3, got {spatial_dims}")
+    if not path.exists():
+        raise ScanError(f"{path}: the file must exist, got nothing there")
+    name = path.name.lower()
+    if path.is_dir() or name.endswith(".dcm"):
+        array, affine = read_dicom(path, spatial_dims)
+    elif name.endswith(NIFTI_SUFFIXES + METAIMAGE_SUFFIXES):
+        read = _read_nifti if name.endswith(NIFTI_SUFFIXES) else _read_metaimage
+        try:
+            array, affine = read(path)
+        except ScanError:
+            raise
+        except Exception as error:
+            reason = " ".join(str(error).split())[-200:]
+            raise ScanError(
+                f"{path}: must be readable and complete, got {type(error).__name__}: {reason}"
+            ) from error
+    else:
+        raise ScanError(
+            f"{path}: must be a .nii, .nii.gz, .mhd, .mha, .dcm or a DICOM series folder, "
+            f"got {path.suffix or 'no suffix'}"
+        )
+    while array.ndim > spatial_dims and array.shape[-1] == 1:
+        array = array[..., 0]
+    _check(path, array, affine, spatial_dims)
+    return array, affine
+
+
+def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as stream:
+        # nibabel silently turns a zero voxel size into 1 mm, so it is read before that.
+        header = nib.Nifti1Header.from_fileobj(stream, check=False)
+    spacing_mm = header["pixdim"][1:4]
+    if header["sizeof_hdr"] == 348 and not (spacing_mm[: header["dim"][0]] > 0).all():
+        raise ScanError(
+            f"{path}: spacing must be above zero and finite, got {_listed(spacing_mm)} mm"
+        )
+    image = nib.nifti1.load(path)
+    return np.asarray(image.dataobj, np.float32), np.asarray(image.affine, float)
+
+
+def _read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    reader = ITKReader()
+    array, meta = reader.get_data(reader.read(path))
+    affine = np.eye(4)
+    rank = min(array.ndim, 3)
+    affine[:rank, :rank] = meta["affine"][:rank, :rank]
+    affine[:rank, 3] = meta["affine"][:rank, -1]
+    return np.asarray(array, np.float32), affine
+
+
+def _check(path: Path, array: np.ndarray, affine: np.ndarray, spatial_dims: int) -> None:
+    if array.ndim != spatial_dims or 0 in array.shape:
+        raise ScanError(
+            f"{path}: the image must have {spatial_dims} dimensions, got shape {array.shape}"
+        )
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not (spacing_mm > 0).all():
+        raise ScanError(
+            f"{path}: spacing must be above zero and finite, got {_listed(spacing_mm)} mm"
+        )
+    volume = float(np.linalg.det(affine[:3, :3] / spacing_mm))
+    if abs(volume) < 1e-3:
+        raise ScanError(
+            f"{path}: the affine must be invertible, got a determinant of {volume:.3g} "
+            f"between unit axes"
+        )
+    # The sum of float32 values is finite when all of them are, and costs no second array.
+    bad = 0 if np.isfinite(array.sum(dtype=np.float64)) else int((~np.isfinite(array)).sum())
+    if bad:
+        raise ScanError(f"{path}: all values must be finite, got {bad} NaN or infinite ones")
+
+
+def _listed(values: np.ndarray) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)
