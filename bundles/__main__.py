@@ -13,8 +13,6 @@ from typing import Any
 
 import yaml
 
-RUNS = Path.cwd() / "runs"
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 on success, 1 with one sentence on a rule broken, 130 on Ctrl-C."""
@@ -48,7 +46,7 @@ def train(options: argparse.Namespace) -> None:
 
     resume = options.resume
     if resume is None:
-        run_dir = RUNS / options.bundle / run_name("-".join(options.overlay) or "train")
+        run_dir = runs_folder() / options.bundle / run_name("-".join(options.overlay) or "train")
     else:
         run_dir = Path(resume).resolve().parent
     run_bundle(
@@ -99,7 +97,14 @@ def demo(options: argparse.Namespace) -> None:
     """Phantom scans, training, evaluation, one prediction and the page of it all."""
     from bundles.demo import run_demo
 
-    run_demo(Path.cwd())
+    run_demo(runs_folder().parent)
+
+
+def runs_folder() -> Path:
+    """Where trainings are kept, beside the tracking store."""
+    from handlers.mlflow_store import checkout_folder
+
+    return checkout_folder() / "runs"
 
 
 def run_name(what: str) -> str:
@@ -113,11 +118,12 @@ def last_run(bundle: str) -> Path:
     Raises:
         ValueError: if none has been trained.
     """
-    weights = sorted((RUNS / bundle).glob("*/model.pt"), key=lambda path: path.stat().st_mtime)
+    folder = runs_folder() / bundle
+    weights = sorted(folder.glob("*/model.pt"), key=lambda path: path.stat().st_mtime)
     if not weights:
         raise ValueError(
             f"{bundle} must have been trained before it is applied, got no model.pt below "
-            f"{RUNS / bundle}; `make demo` or `python -m bundles train {bundle}` makes one"
+            f"{folder}; `make demo` or `python -m bundles train {bundle}` makes one"
         )
     return weights[-1].parent
 

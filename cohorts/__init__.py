@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from cohorts.datalist import load_datalist, read_datalist, write_datalist
     from cohorts.gallery import draw_gallery
     from cohorts.lidc_nodules import LidcNodule, lidc_database, lidc_split, read_lidc_nodules
-    from cohorts.lidc_shape import LidcShape, consensus_mask, lidc_shape
+    from cohorts.lidc_shape import consensus_mask
     from cohorts.phantom import make_cohort
     from cohorts.phantom_plan import CohortSettings
     from cohorts.phantom_scan import PhantomScan, render_scan
@@ -22,14 +22,12 @@ if TYPE_CHECKING:
 __all__ = [
     "CohortSettings",
     "LidcNodule",
-    "LidcShape",
     "PhantomScan",
     "ReadableScans",
     "ScannerSettings",
     "consensus_mask",
     "draw_gallery",
     "lidc_database",
-    "lidc_shape",
     "lidc_split",
     "load_datalist",
     "make_cohort",
@@ -43,14 +41,12 @@ __all__ = [
 _HOMES = {
     "CohortSettings": "phantom_plan",
     "LidcNodule": "lidc_nodules",
-    "LidcShape": "lidc_shape",
     "PhantomScan": "phantom_scan",
     "ReadableScans": "readable_scans",
     "ScannerSettings": "phantom_scanner",
     "consensus_mask": "lidc_shape",
     "draw_gallery": "gallery",
     "lidc_database": "lidc_nodules",
-    "lidc_shape": "lidc_shape",
     "lidc_split": "lidc_nodules",
     "load_datalist": "datalist",
     "make_cohort": "phantom",

@@ -143,7 +143,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     cohort, scanner = CohortSettings(), ScannerSettings()
     triple = ("COLUMNS", "ROWS", "SLICES")
-    add("--output", type=Path, required=True, help="folder for datalist.json and the scans")
+    add("--output", type=Path, required=True, default=argparse.SUPPRESS,
+        help="folder for datalist.json and the scans")  # fmt: skip
     add("--train", type=int, default=cohort.training, help="training scans")
     add("--validation", type=int, default=cohort.validation, help="validation scans")
     add("--test", type=int, default=cohort.testing, help="testing scans")
@@ -159,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--spacing-mm", type=float, nargs=3, metavar=triple, default=scanner.spacing_mm,
         help="voxel spacing")  # fmt: skip
     add("--slice-thickness-mm", type=float, default=None,
-        help="thickness each slice averages over; None means the slice spacing")  # fmt: skip
+        help="thickness each slice averages over; left out, it is the slice spacing")  # fmt: skip
     add("--field-of-view-mm", type=float, nargs=3, metavar=triple,
         default=scanner.field_of_view_mm, help="extent of the scan")  # fmt: skip
     add("--dose", type=float, default=scanner.dose,

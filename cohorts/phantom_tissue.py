@@ -119,7 +119,7 @@ def _paint_wall(
 def _paint_abdomen(
     anatomy: ChestAnatomy, pen: _Pen, streaks: Array, x: Array, y: Array, z: Array
 ) -> None:
-    if float(z.min()) > max(anatomy.dome_right, anatomy.dome_left) + 5:
+    if float(z.min()) > max(anatomy.dome_right, anatomy.dome_left) + 15:
         return
     cage = anatomy.cage(x, y, z)
     height_left, slope_left = anatomy.diaphragm(x, y, "left")

@@ -11,8 +11,9 @@ def scan_items(scans: str | Path | Sequence[str | Path]) -> list[dict[str, str]]
 
     A file is one scan. A folder that holds NIfTI or MetaImage files is one scan for each of
     them; a folder that holds only other files is one DICOM series; a folder that holds only
-    folders is searched in them. Hidden files are passed by. A path that does not exist stays an
-    item, so that it fails by itself when it is read and the others are still processed.
+    folders is searched in them. Hidden files and the DICOMDIR of a CD are passed by. A path that
+    does not exist stays an item, so that it fails by itself when it is read and the others are
+    still processed.
 
     Args:
         scans: a path or a list of paths.
@@ -34,7 +35,11 @@ def scan_items(scans: str | Path | Sequence[str | Path]) -> list[dict[str, str]]
 def _scans_at(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    children = sorted(child for child in path.iterdir() if not child.name.startswith("."))
+    children = sorted(
+        child
+        for child in path.iterdir()
+        if not child.name.startswith(".") and child.name != "DICOMDIR"
+    )
     volumes = [child for child in children if child.name.lower().endswith(VOLUME_SUFFIXES)]
     folders = [child for child in children if child.is_dir()]
     if volumes:

@@ -27,7 +27,6 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, LifecycleStage
 from mlflow.exceptions import MlflowException
 from mlflow.telemetry import set_telemetry_client
-from sqlalchemy.engine import make_url
 
 set_telemetry_client()
 
@@ -127,9 +126,9 @@ def serve(port: int) -> None:
 
 def _sqlite_file(uri: str) -> Path | None:
     """The database file of an SQLite URI, absolute; None for any other store."""
-    if not uri.startswith("sqlite:"):
+    if not uri.startswith("sqlite:///"):
         return None
-    return Path(make_url(uri).database or "").absolute()
+    return Path(uri.removeprefix("sqlite:///")).absolute()
 
 
 def _create_schema(database: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
+import torch
 from ignite.engine import Engine, Events
 from mlflow.exceptions import MlflowException
 from monai.engines import Evaluator, Trainer
@@ -116,7 +117,10 @@ class MlflowTracking:
         values = self.output_transform(output)
         if not isinstance(values, Mapping):
             values = {"iteration_loss": values}
-        return {name: float(value) for name, value in values.items()}
+        return {
+            name: float(value.detach() if isinstance(value, torch.Tensor) else value)
+            for name, value in values.items()
+        }
 
     def _log_iteration(self, engine: Engine) -> None:
         if self._answering:  # else each iteration would wait for the server's time limit

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SHOWN_FROM = 2.0  # times uniform; attention that is spread evenly has nothing to point at
 SCAN_SUFFIX = re.compile(r"\.(nii|nii\.gz|mhd|mha|dcm)$", re.IGNORECASE)
 
 
@@ -65,7 +66,15 @@ def scan_report(
     save_map(on_scan, folder / files["attention"])
     with replaced_file(folder / files["overlay"]) as partial:
         title = f"{name}   risk {risk:.3f}"
-        three_planes(scan, peak.voxel, partial, overlay=on_scan, title=title, window=window)
+        three_planes(
+            scan,
+            peak.voxel,
+            partial,
+            overlay=on_scan,
+            overlay_from=SHOWN_FROM,
+            title=title,
+            window=window,
+        )
     return {
         "risk": risk,
         **files,

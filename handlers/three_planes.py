@@ -21,7 +21,7 @@ from handlers.lps_planes import PLANE_VIEWS, LpsPlanes, PlaneView
 
 LUNG_WINDOW_HU = (-1350.0, 150.0)
 INTENDED_USE = "Research use only; not for clinical decisions."
-OVERLAY_FROM = 0.25  # share of the overlay's maximum below which the anatomy stays untouched
+OVERLAY_SHARE = 0.25  # of the overlay's maximum; below it the anatomy stays untouched
 OVERLAY_ALPHA = 0.45
 # The dark end of "hot" would look like shadow on a grey image.
 OVERLAY_COLOURS = ListedColormap(matplotlib.colormaps["hot"](np.linspace(0.3, 0.9, 256)))
@@ -38,6 +38,7 @@ def three_planes(
     *,
     overlay: MetaTensor | None = None,
     overlay_label: str = "attention, multiple of uniform",
+    overlay_from: float = 0.0,
     boxes_voxel: Sequence[npt.ArrayLike] = (),
     title: str = "",
     window: tuple[float, float] = LUNG_WINDOW_HU,
@@ -52,8 +53,10 @@ def three_planes(
         scan: ``(1, H, W, D)`` or ``(1, H, W)`` with its affine.
         point_voxel: index of the voxel along H, W(, D).
         path: the PNG.
-        overlay: of the scan's shape, not negative; shown from a quarter of its maximum on.
-        overlay_label: what the overlay's colour bar measures.
+        overlay: of the scan's shape, not negative; shown from a quarter of its maximum on, and
+            from ``overlay_from``, so that a diffuse one does not veil the anatomy.
+        overlay_label: what the overlay measures.
+        overlay_from: lowest value shown.
         boxes_voxel: corners ``(h0, w0, d0, h1, w1, d1)``, half-open as slices are; each is
             outlined in the planes that cut it.
         title: first line of the picture.
@@ -83,16 +86,17 @@ def three_planes(
     figure = Figure(facecolor="black")
     heat = None if overlay is None else _volume(overlay)
     highest = 0.0 if heat is None else float(heat.max())
+    lowest = max(overlay_from, OVERLAY_SHARE * highest)
     for axes, view in zip(_panels(figure, planes, views), views, strict=True):
         low, high = window
         _show(axes, view, planes.size_mm, planes.cut(volume, view, point_mm), low, high)
-        if heat is not None and highest > 0:
-            values = planes.cut(heat, view, point_mm) / highest
-            _show(axes, view, planes.size_mm, _translucent(values), 0, 1)
+        if heat is not None and highest > lowest:
+            strength = (planes.cut(heat, view, point_mm) - lowest) / (highest - lowest)
+            _show(axes, view, planes.size_mm, _translucent(strength.clip(0, 1)), 0, 1)
         _mark(axes, view, point_mm, planes.size_mm)
         _outline(axes, view, point_mm, boxes_mm)
-    if highest > 0:
-        _colour_bar(figure, highest, overlay_label)
+    if heat is not None:
+        _explain(figure, overlay_label, lowest, highest)
     point_ras_mm = affine[:rank, :3] @ _in_3d(index, fill=0) + affine[:rank, 3]
     _write(figure, title, _footer(index, point_ras_mm, window))
     figure.savefig(path, format="png", dpi=DPI, facecolor="black")
@@ -157,9 +161,8 @@ def _show(
     )
 
 
-def _translucent(share: np.ndarray) -> np.ndarray:
-    """RGBA ``(rows, columns, 4)`` of an overlay given as shares of its maximum."""
-    strength = np.clip((share - OVERLAY_FROM) / (1 - OVERLAY_FROM), 0, 1)
+def _translucent(strength: np.ndarray) -> np.ndarray:
+    """RGBA ``(rows, columns, 4)`` of an overlay of 0 (not shown) to 1 (its maximum)."""
     colours = OVERLAY_COLOURS(strength)
     # Opacity rises steeply, so that the rim of a hot spot is seen too.
     colours[..., 3] = OVERLAY_ALPHA * np.sqrt(strength)
@@ -217,10 +220,16 @@ def _outline(
         axes.add_patch(Rectangle(corner, across, up, fill=False, edgecolor=BOX_COLOUR, lw=1.2))
 
 
-def _colour_bar(figure: Figure, highest: float, label: str) -> None:
+def _explain(figure: Figure, label: str, lowest: float, highest: float) -> None:
+    """Colour bar, or where nothing is coloured, a line that says why."""
     width, height = figure.get_size_inches()
+    if highest <= lowest:
+        text = f"{label}: at most {highest:.3g}, not shown below {lowest:.3g}"
+        place = 1 - GAP_INCH / width, 1 - 0.3 / height
+        figure.text(*place, text, color=TEXT_COLOUR, fontsize=9, ha="right", va="center")
+        return
     axes = figure.add_axes((1 - 3.2 / width, 1 - 0.2 / height, 3.0 / width, 0.12 / height))
-    colours = ScalarMappable(Normalize(OVERLAY_FROM * highest, highest), OVERLAY_COLOURS)
+    colours = ScalarMappable(Normalize(lowest, highest), OVERLAY_COLOURS)
     ticks = MaxNLocator(nbins=5)
     bar = figure.colorbar(colours, cax=axes, orientation="horizontal", ticks=ticks)
     bar.set_label(label, color=TEXT_COLOUR, fontsize=9, labelpad=1)

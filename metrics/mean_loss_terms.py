@@ -40,6 +40,7 @@ class MeanLossTerms(Metric):
         self._scans = 0
         self._sums: dict[str, float] = {}
 
+    @torch.no_grad()
     def update(self, output: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
         outputs, targets = output
         scans = len(outputs["logits"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 
 
@@ -27,15 +27,42 @@ class Operand:
 class Operation:
     """One node of the autograd graph, with the operands that lead back to the input.
 
-    ``kind`` is the node's name without its ``Backward0`` ending, ``module`` the path and class
-    of the leaf module whose output it is, or ``""``.
+    Args:
+        node: the node itself, which keeps the operation's parameters.
+        kind: its name without the ``Backward0`` at the end.
+        module: path of the leaf module whose output it is, or ``""``.
+        layer: class of that module, or ``kind``.
+        shape: of its output.
+        operands: in the order of their slots.
     """
 
     node: Any
     kind: str
     module: str
+    layer: str
     shape: tuple[int, ...]
     operands: tuple[Operand, ...]
+
+    def saved(self, name: str) -> Any:
+        """A parameter that torch kept for the backward pass, such as ``stride``."""
+        return getattr(self.node, f"_saved_{name}")
+
+    def saved_dims(self, name: str, dims: int) -> tuple[int, ...]:
+        """Saved dimensions of a tensor of ``dims``, counted from the front.
+
+        Torch keeps -1 as an unsigned number, and one dimension or several under one name.
+        """
+        value = self.saved(name)
+        values = (value,) if isinstance(value, int) else value or ()
+        return tuple(signed(value) % dims for value in values)
+
+    def __str__(self) -> str:
+        name = self.node.name()
+        return f"{name} at {self.module} ({self.layer})" if self.module else name
+
+
+def signed(saved: int) -> int:
+    return saved - 2**64 if saved >= 2**63 else saved
 
 
 def trace_network(network: nn.Module, input_shape: Sequence[int]) -> list[Operation]:
@@ -53,19 +80,19 @@ def trace_network(network: nn.Module, input_shape: Sequence[int]) -> list[Operat
         ValueError: if the network cannot run on this shape, returns no single tensor, or its
             output does not depend on its input through differentiable operations.
     """
-    clone = _valueless_copy(network)
-    dtypes = [p.dtype for p in clone.parameters() if p.is_floating_point()]
-    modules: dict[Any, str] = {}
-    for name, module in clone.named_modules():
-        if not any(module.children()):
-            module.register_forward_hook(_note_module(modules, name))
-    with torch.inference_mode(False), torch.enable_grad(), torch.device("meta"):
-        leaf = torch.empty(tuple(input_shape), dtype=dtypes[0] if dtypes else torch.float32)
+    modules: dict[Any, tuple[str, str]] = {}
+    with torch.inference_mode(False), torch.enable_grad():
+        clone = _valueless_copy(network)
+        for name, module in clone.named_modules():
+            if not any(module.children()):
+                module.register_forward_hook(_note_module(modules, name))
+        dtypes = [p.dtype for p in clone.parameters() if p.is_floating_point()] or [torch.float32]
+        leaf = torch.empty(tuple(input_shape), dtype=dtypes[0], device="meta", requires_grad=True)
         # The clone lets a network begin with an in-place operation, which a leaf forbids.
-        image = leaf.requires_grad_().clone()
+        image = leaf.clone()
         root = image.grad_fn
         try:
-            with _MarkWindowNorms():
+            with torch.device("meta"), _MarkWindowNorms():
                 output = clone(image)
         except (RuntimeError, ValueError, IndexError) as error:
             raise ValueError(
@@ -94,10 +121,10 @@ def _valueless_copy(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network, memo)
 
 
-def _note_module(modules: dict[Any, str], name: str) -> Callable[..., None]:
+def _note_module(modules: dict[Any, tuple[str, str]], name: str) -> Callable[..., None]:
     def hook(module: nn.Module, _args: Any, output: Any) -> None:
         if isinstance(output, torch.Tensor) and output.grad_fn is not None:
-            modules.setdefault(output.grad_fn, f"{name} ({type(module).__name__})".lstrip())
+            modules.setdefault(output.grad_fn, (name, type(module).__name__))
 
     return hook
 
@@ -114,8 +141,7 @@ class _MarkWindowNorms(TorchFunctionMode):
     """Runs batch norm in train mode, instance norm and group norm as `WindowNorm`.
 
     Torch returns instance norm as a view, and an in-place activation on a view hides itself in
-    the autograd graph; on ``meta`` the statistics also import torch's compiler, which takes
-    longer than all the rest.
+    the autograd graph; statistics are also the slowest thing to work out on ``meta``.
     """
 
     def __torch_function__(
@@ -131,10 +157,10 @@ class _MarkWindowNorms(TorchFunctionMode):
         return func(*args, **known)
 
 
-def _between(root: Any, last: Any, modules: dict[Any, str]) -> list[Operation]:
+def _between(root: Any, last: Any, modules: dict[Any, tuple[str, str]]) -> list[Operation]:
     """Operations on the paths from ``root`` to ``last``; empty if there is none."""
     position: dict[Any, int] = {root: 0}
-    operations = [Operation(root, "Input", "input", _shape(root, 0), ())]
+    operations = [Operation(root, "Input", "", "Input", _shape(root, 0), ())]
     visited = {root}
     stack = [(last, False)]
     while stack:
@@ -148,9 +174,8 @@ def _between(root: Any, last: Any, modules: dict[Any, str]) -> list[Operation]:
             if operands:
                 kind = re.sub(r"Backward\d*$", "", node.name())
                 position[node] = len(operations)
-                operations.append(
-                    Operation(node, kind, modules.get(node, ""), _shape(node, 0), operands)
-                )
+                module, layer = modules.get(node, ("", kind))
+                operations.append(Operation(node, kind, module, layer, _shape(node, 0), operands))
         elif node is not None and node not in visited:
             visited.add(node)
             stack.append((node, True))

@@ -7,12 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from networks.autograd_trace import Operand, Operation
+from networks.autograd_trace import Operand, Operation, signed
 
 IntArray = NDArray[np.int64]
 #: Stands for "no index": a transposed convolution leaves some taps of some outputs unused.
@@ -49,17 +49,17 @@ class Dependency:
         place: where the output holds the axis, None if it no longer does.
         sources: output indices ``(N,)`` to the operand's indices ``(N, T)``, `GAP` where none.
         scale: output samples per operand sample; None if the output has no grid of its own.
+        detail: what a table says of it, empty for what leaves the field as it was.
         whole: every output reads every index the window has.
         statistics: a norm takes its mean and variance over the window.
-        detail: what a table says of it, empty for what leaves the field as it was.
     """
 
     place: Place | None
     sources: Callable[[IntArray], IntArray] = _same
     scale: Fraction | None = Fraction(1)
+    detail: str = ""
     whole: bool = False
     statistics: bool = False
-    detail: str = ""
 
 
 def depend(operation: Operation, operand: Operand, place: Place | None) -> Dependency:
@@ -86,165 +86,128 @@ class _Step:
     def dims(self) -> int:
         return len(self.operand.shape)
 
-    def saved(self, name: str) -> Any:
-        return getattr(self.operation.node, f"_saved_{name}")
+    @property
+    def out(self) -> Place:
+        """The axis in the output of an operation that keeps it where it is."""
+        return Place(self.place.dim, self.operation.shape[self.place.dim])
 
     def saved_dims(self, name: str = "dim") -> tuple[int, ...]:
-        """Saved dimensions, counted from the front; torch keeps -1 as an unsigned number."""
-        value = self.saved(name)
-        values = (value,) if isinstance(value, int) else value or ()
-        dims = max(self.dims, 1)
-        return tuple((v - 2**64 if v >= 2**63 else v) % dims for v in values)
+        return self.operation.saved_dims(name, self.dims)
 
     def own_dim(self) -> int:
         """The dimension the axis has for itself, counted from the back."""
         if self.place.outer != 1 or self.operand.shape[self.place.dim] != self.place.size:
             self.refuse("the axis shares its dimension with others")
+        spatial = re.search(r"(\d)D", self.operation.kind)
+        if spatial and self.place.dim < self.dims - int(spatial[1]):
+            self.refuse("it takes the axis for batch or channels")
         return self.place.dim - self.dims
 
-    def of_axis(self, name: str, spatial_dims: int) -> int:
+    def of_axis(self, name: str) -> int:
         """A saved parameter of a kernel, such as its stride, for this axis."""
-        dim, values = self.own_dim(), self.saved(name)
-        if dim < -spatial_dims:
-            self.refuse("it takes the axis for batch or channels")
-        return values[0] if len(values) == 1 else values[dim]
+        values = self.operation.saved(name)
+        return values[0] if len(values) == 1 else values[self.own_dim()]
 
     def refuse(self, reason: str) -> NoReturn:
-        module = f" at {self.operation.module}" if self.operation.module else ""
-        raise ValueError(
-            f"receptive_field cannot follow {self.operation.node.name()}{module}: {reason}"
-        )
+        raise ValueError(f"receptive_field cannot follow {self.operation}: {reason}")
 
 
 def _pointwise(step: _Step) -> Dependency:
     """The same index, or the only one where torch broadcasts."""
-    shape = step.operation.shape
-    dim = step.place.dim + len(shape) - step.dims
-    size = shape[dim]
+    dim = step.place.dim + len(step.operation.shape) - step.dims
+    size = step.operation.shape[dim]
     if size == step.operand.shape[step.place.dim]:
         return Dependency(replace(step.place, dim=dim))
     return Dependency(Place(dim, size), _first, None)
 
 
-def _window(step: _Step, kernel: int, stride: int, padding: int, dilation: int) -> Dependency:
-    step.own_dim()
-    taps = np.arange(kernel, dtype=np.int64) * dilation - padding
-    return Dependency(
-        Place(step.place.dim, step.operation.shape[step.place.dim]),
-        lambda indices: indices[:, None] * stride + taps,
-        Fraction(1, stride),
-        detail=_describe(kernel, stride, dilation),
-    )
-
-
-def _describe(kernel: int, stride: int, dilation: int) -> str:
-    return f"k{kernel} s{stride}" + (f" d{dilation}" if dilation > 1 else "")
-
-
 def _convolution(step: _Step) -> Dependency:
     if step.operand.slot != 0:
         step.refuse("its weight or bias is made from the image")
-    weight = step.saved("weight")
-    spatial = weight.dim() - 2
-    kernel = weight.shape[step.place.dim - step.dims]
-    stride, padding, dilation = (
-        step.of_axis(name, spatial) for name in ("stride", "padding", "dilation")
-    )
-    if not step.saved("transposed"):
-        return _window(step, kernel, stride, padding, dilation)
+    if step.place.dim < 2:
+        step.refuse("it takes the axis for batch or channels")
+    kernel = step.operation.saved("weight").shape[step.own_dim()]
+    return _window(step, kernel, is_transposed=step.operation.saved("transposed"))
+
+
+def _pool(step: _Step) -> Dependency:
+    step.own_dim()
+    return _window(step, step.of_axis("kernel_size"))
+
+
+def _window(step: _Step, kernel: int, is_transposed: bool = False) -> Dependency:
+    padding = step.of_axis("padding")
+    stride = step.of_axis("stride") if step.operation.saved("stride") else kernel
+    is_dilated = not step.operation.kind.startswith("AvgPool")
+    dilation = step.of_axis("dilation") if is_dilated else 1
     taps = np.arange(kernel, dtype=np.int64) * dilation
+    detail = f"k{kernel} s{stride}" + (f" d{dilation}" if dilation > 1 else "")
+    if not is_transposed:
+        return Dependency(
+            step.out, lambda i: i[:, None] * stride - padding + taps, Fraction(1, stride), detail
+        )
 
     def sources(indices: IntArray) -> IntArray:
         scaled = indices[:, None] + padding - taps
         return np.where(scaled % stride == 0, scaled // stride, GAP)
 
-    return Dependency(
-        Place(step.place.dim, step.operation.shape[step.place.dim]),
-        sources,
-        Fraction(stride),
-        detail=f"{_describe(kernel, stride, dilation)} transposed",
-    )
-
-
-def _pool(step: _Step) -> Dependency:
-    spatial = _spatial_dims(step)
-    kernel, padding = (step.of_axis(name, spatial) for name in ("kernel_size", "padding"))
-    stride = step.of_axis("stride", spatial) if step.saved("stride") else kernel
-    is_max = step.operation.kind.startswith("Max")
-    return _window(step, kernel, stride, padding, step.of_axis("dilation", spatial) if is_max else 1)
-
-
-def _spatial_dims(step: _Step) -> int:
-    return int(re.findall(r"(\d)D", step.operation.kind)[0])
+    return Dependency(step.out, sources, Fraction(stride), f"{detail} transposed")
 
 
 def _adaptive_pool(step: _Step) -> Dependency:
-    dim = step.own_dim()
-    place = Place(step.place.dim, step.operation.shape[dim])
-    if dim < -_spatial_dims(step):
-        return _pointwise(step)
-    if place.size == 1:
-        return Dependency(place, _first, None, whole=True, detail="whole window")
-    old, new = step.place.size, place.size
+    old, new = step.place.size, step.operation.shape[step.own_dim()]
+    if new == 1:
+        return Dependency(step.out, _first, None, "whole window", whole=True)
     taps = np.arange(-(-old // new) + 1, dtype=np.int64)
 
     def sources(indices: IntArray) -> IntArray:
         start, last = indices * old // new, -(-(indices + 1) * old // new) - 1
         return np.minimum(start[:, None] + taps, last[:, None])
 
-    return Dependency(place, sources, Fraction(new, old), detail=f"adaptive {old} to {new}")
+    return Dependency(step.out, sources, Fraction(new, old), f"adaptive {old} to {new}")
 
 
 def _interpolate(step: _Step) -> Dependency:
     """Index arithmetic of ``interpolate`` in whole numbers, so that no rounding adds a tap."""
     dim, kind = step.own_dim(), step.operation.kind
-    spatial = _spatial_dims(step)
-    if dim < -spatial:
-        step.refuse("it takes the axis for batch or channels")
     old, new = step.place.size, step.operation.shape[dim]
-    factor = step.saved("scales" if spatial == 1 else f"scales_{'whd'[-1 - dim]}")
+    factor = step.operation.saved("scales" if "1D" in kind else f"scales_{'whd'[-1 - dim]}")
     ratio = Fraction(new, old) if factor is None else Fraction(factor).limit_denominator(4096)
-    p, q = ratio.denominator, ratio.numerator
+    new_units, old_units = 2 * ratio.numerator, 2 * ratio.denominator
+    # The position of index i in the operand is (i * old_units + start) / new_units.
     if "Nearest" in kind:
-        offset = 1 if "Exact" in kind else 0
-        # floor((2 * i + offset) * p / (2 * q))
-        taps, slope, start, divisor = np.zeros(1, dtype=np.int64), 2 * p, offset * p, 2 * q
+        taps, start = np.zeros(1, dtype=np.int64), old_units // 2 if "Exact" in kind else 0
     else:
         taps = np.arange(-1, 3) if "Bicubic" in kind else np.arange(2)
-        slope, start, divisor = 2 * p, p - q, 2 * q
-        if step.saved("align_corners"):
-            slope, start, divisor = max(old - 1, 0), 0, max(new - 1, 1)
+        start = (old_units - new_units) // 2
+        if step.operation.saved("align_corners"):
+            old_units, start, new_units = old - 1, 0, max(new - 1, 1)
 
     def sources(indices: IntArray) -> IntArray:
-        index, rest = np.divmod(indices * slope + start, divisor)
-        if len(taps) == 1:
-            return index[:, None]
+        index, rest = np.divmod(indices[:, None] * old_units + start, new_units)
         # A position that falls on a sample reads that sample alone.
-        return np.where(rest[:, None] == 0, index[:, None], index[:, None] + taps)
+        return np.where(rest == 0, index, index + taps)
 
-    return Dependency(Place(step.place.dim, new), sources, ratio, detail=f"x{float(ratio):g}")
+    return Dependency(step.out, sources, ratio, f"x{float(ratio):g}")
 
 
 def _pad(step: _Step) -> Dependency:
-    pad = step.saved("pad" if step.operation.kind == "ConstantPadNd" else "padding")
+    pad = step.operation.saved("pad" if step.operation.kind == "ConstantPadNd" else "padding")
     entry = 2 * (step.dims - 1 - step.place.dim)
     if entry >= len(pad):
-        return _pointwise(step)
+        return Dependency(step.place)
     step.own_dim()
-    left = pad[entry]
-    place = Place(step.place.dim, step.operation.shape[step.place.dim])
-    return Dependency(place, lambda indices: indices[:, None] - left)
+    left = signed(pad[entry])
+    return Dependency(step.out, lambda indices: indices[:, None] - left)
 
 
 def _slice(step: _Step) -> Dependency:
     if step.saved_dims() != (step.place.dim,):
         return Dependency(step.place)
     step.own_dim()
-    size, stride, start = step.place.size, step.saved("step"), step.saved("start")
-    start = start - 2**64 if start >= 2**63 else start
-    start = min(max(start + size if start < 0 else start, 0), size)
-    place = Place(step.place.dim, step.operation.shape[step.place.dim])
-    return Dependency(place, lambda i: i[:, None] * stride + start, Fraction(1, stride))
+    stride, start = step.operation.saved("step"), signed(step.operation.saved("start"))
+    start = max(start + step.place.size, 0) if start < 0 else start
+    return Dependency(step.out, lambda i: i[:, None] * stride + start, Fraction(1, stride))
 
 
 def _along_other_dim(step: _Step) -> Dependency:
@@ -254,9 +217,7 @@ def _along_other_dim(step: _Step) -> Dependency:
 
 
 def _stack(step: _Step) -> Dependency:
-    # The new dimension is counted in the output, which has one more.
-    dim = step.saved("dim")
-    dim = dim % len(step.operation.shape) if dim < 2**63 else dim - 2**64 + step.dims + 1
+    (dim,) = step.operation.saved_dims("dim", step.dims + 1)
     return Dependency(replace(step.place, dim=step.place.dim + (dim <= step.place.dim)))
 
 
@@ -267,15 +228,22 @@ def _select(step: _Step) -> Dependency:
     return Dependency(replace(step.place, dim=step.place.dim - (dim < step.place.dim)))
 
 
+def _repeat(step: _Step) -> Dependency:
+    repeats = step.operation.saved("repeats")
+    dim = step.place.dim + len(repeats) - step.dims
+    if repeats[dim] != 1:
+        step.refuse("it repeats the axis")
+    return Dependency(replace(step.place, dim=dim))
+
+
 def _permute(step: _Step) -> Dependency:
     order = list(range(step.dims))
     if step.operation.kind == "Permute":
         order = list(step.saved_dims("dims"))
     else:
-        ends = (0, 1)
-        if step.operation.kind == "Transpose":
-            ends = (*step.saved_dims("dim0"), *step.saved_dims("dim1"))
-        order[ends[0]], order[ends[1]] = ends[1], ends[0]
+        is_t = step.operation.kind == "T"
+        first, second = (0, 1) if is_t else step.saved_dims("dim0") + step.saved_dims("dim1")
+        order[first], order[second] = second, first
     return Dependency(replace(step.place, dim=order.index(step.place.dim)))
 
 
@@ -306,14 +274,13 @@ def _reduce(step: _Step) -> Dependency:
     dim = step.place.dim - (0 if keeps else sum(d < step.place.dim for d in dims))
     if step.place.dim not in dims:
         return Dependency(replace(step.place, dim=dim))
-    place = Place(dim, 1) if keeps else None
-    return Dependency(place, _first, None, whole=True, detail="whole window")
+    return Dependency(Place(dim, 1) if keeps else None, _first, None, "whole window", whole=True)
 
 
 def _softmax(step: _Step) -> Dependency:
     if step.saved_dims() != (step.place.dim,):
         return Dependency(step.place)
-    return Dependency(step.place, whole=True, detail="whole window")
+    return Dependency(step.place, detail="whole window", whole=True)
 
 
 def _matmul(step: _Step) -> Dependency:
@@ -321,51 +288,48 @@ def _matmul(step: _Step) -> Dependency:
     if slot < 0:
         return _pointwise(step)
     if step.place.dim == step.dims - (1 if slot == 0 else 2):
-        return Dependency(None, _first, None, whole=True, detail="whole window")
+        return Dependency(None, _first, None, "whole window", whole=True)
     return Dependency(step.place)
 
 
 def _norm(step: _Step) -> Dependency:
     if step.operand.slot != 0:
         step.refuse("its weight or bias is made from the image")
-    sees = step.operation.kind == "WindowNorm"
-    if step.operation.kind == "NativeLayerNorm":
-        sees = step.place.dim >= step.dims - len(step.saved("normalized_shape"))
+    kind, sees = step.operation.kind, True
+    if kind == "NativeBatchNorm":
+        sees = step.operation.saved("training")
+    elif kind == "NativeLayerNorm":
+        sees = step.place.dim >= step.dims - len(step.operation.saved("normalized_shape"))
     return Dependency(step.place, statistics=sees)
 
 
-_POINTWISE = """Abs Add Addcmul Alias Celu Clamp ClampMax ClampMin Clone Div Elu Erf Exp Expand Gelu
-Hardsigmoid Hardswish Hardtanh LeakyRelu Lerp Log Log1P LogSigmoid MaskedFill Maximum Minimum Mish
-Mul NativeDropout Neg Pow Prelu PreluKernel Reciprocal Relu Rsqrt Rsub Selu Sigmoid Sign Silu
-Softplus Sqrt Sub Tanh Threshold ToCopy Where"""
-
 _RULES: dict[str, Callable[[_Step], Dependency]] = {
-    "Convolution": _convolution,
-    "ConstantPadNd": _pad,
-    "Permute": _permute,
-    "Slice": _slice,
-    "Select": _select,
-    **dict.fromkeys(_POINTWISE.split(), _pointwise),
-    **dict.fromkeys(("Transpose", "T"), _permute),
-    **dict.fromkeys(("Cat", "Split", "SplitWithSizes"), _along_other_dim),
-    **dict.fromkeys(("Stack", "Unsqueeze"), _stack),
-    **dict.fromkeys(("View", "UnsafeView", "ReshapeAlias", "Squeeze"), _reshape),
-    **dict.fromkeys(("Mean", "Sum", "Amax", "Amin", "Max", "Min", "Var", "Std"), _reduce),
-    **dict.fromkeys(("Softmax", "LogSoftmax", "SafeSoftmax"), _softmax),
-    **dict.fromkeys(("Mm", "Addmm", "Bmm", "Baddbmm"), _matmul),
-    **dict.fromkeys(
-        ("NativeBatchNorm", "CudnnBatchNorm", "NativeLayerNorm", "WindowNorm"), _norm
-    ),
-    **dict.fromkeys(
-        ("AvgPool2D", "AvgPool3D", "MaxPool2DWithIndices", "MaxPool3DWithIndices"), _pool
-    ),
-    **{
-        f"Adaptive{kind}Pool{dims}D": _adaptive_pool for kind in ("Avg", "Max") for dims in (2, 3)
-    },
-    **{f"{mode}Pad{dims}D": _pad for mode in ("Reflection", "Replication") for dims in (1, 2, 3)},
-    **{f"UpsampleNearest{exact}{d}D": _interpolate for exact in ("", "Exact") for d in (1, 2, 3)},
-    **dict.fromkeys(
-        ("UpsampleLinear1D", "UpsampleBilinear2D", "UpsampleTrilinear3D", "UpsampleBicubic2D"),
-        _interpolate,
-    ),
+    kind: rule
+    for rule, kinds in {
+        _pointwise: """Abs Add Addcmul Alias Celu Clamp ClampMax ClampMin Clone Div Elu Erf Exp
+            Expand Gelu Hardsigmoid Hardswish Hardtanh LeakyRelu Lerp Log Log1P LogSigmoid
+            MaskedFill Maximum Minimum Mish Mul NativeDropout Neg Pow Prelu PreluKernel Reciprocal
+            Relu Rsqrt Rsub Selu Sigmoid Sign Silu Softplus Sqrt Sub Tanh Threshold ToCopy Where""",
+        _convolution: "Convolution",
+        _pool: "AvgPool2D AvgPool3D MaxPool2DWithIndices MaxPool3DWithIndices",
+        _adaptive_pool: """AdaptiveAvgPool2D AdaptiveAvgPool3D AdaptiveMaxPool2D
+            AdaptiveMaxPool3D""",
+        _interpolate: """UpsampleNearest1D UpsampleNearest2D UpsampleNearest3D
+            UpsampleNearestExact1D UpsampleNearestExact2D UpsampleNearestExact3D UpsampleLinear1D
+            UpsampleBilinear2D UpsampleTrilinear3D UpsampleBicubic2D""",
+        _pad: """ConstantPadNd ReflectionPad1D ReflectionPad2D ReflectionPad3D ReplicationPad1D
+            ReplicationPad2D ReplicationPad3D""",
+        _norm: "WindowNorm NativeBatchNorm NativeLayerNorm",
+        _reduce: "Mean Sum Amax Amin Max Min Var Std",
+        _softmax: "Softmax LogSoftmax SafeSoftmax",
+        _matmul: "Mm Addmm Bmm Baddbmm",
+        _slice: "Slice",
+        _select: "Select",
+        _repeat: "Repeat",
+        _along_other_dim: "Cat Split SplitWithSizes",
+        _stack: "Stack Unsqueeze",
+        _permute: "Permute Transpose T",
+        _reshape: "View UnsafeView ReshapeAlias Squeeze",
+    }.items()
+    for kind in kinds.split()
 }

@@ -66,7 +66,7 @@ class ReceptiveField:
     def __str__(self) -> str:
         table = [("layer", "operation", "kernel", "stride", "field")]
         table += [
-            (x.name, x.operation, _across(x.detail), _across(x.stride), _across(x.size))
+            (x.name, x.operation, _across(x.detail, " / "), _across(x.stride), _across(x.size))
             for x in self.layers
         ]
         widths = [max(len(row[i]) for row in table) for i in range(5)]
@@ -113,21 +113,21 @@ def receptive_field(
     """
     shape = _with_batch(network, input_shape)
     axes = len(shape) - 2
-    if spacing_mm is not None and (len(spacing_mm) != axes or not min(spacing_mm) > 0):
+    if spacing_mm is not None and [0 < mm < math.inf for mm in spacing_mm] != [True] * axes:
         raise ValueError(f"spacing_mm must be {axes} positive numbers, got {list(spacing_mm)}")
     operations = trace_network(network, shape)
     fields = [_follow_axis(operations, axis) for axis in range(axes)]
-    outputs = [field.spans[-1] for field in fields]
-    reaches = [field.reach() for field in fields]
-    size = tuple(int(output.sizes(f.window).max()) for f, output in zip(fields, outputs))
+    sizes = [field.sizes(-1) for field in fields]
+    size = tuple(int(s.max()) for s in sizes)
+    left, right = zip(*(field.reach() for field in fields), strict=True)
     return ReceptiveField(
         size=size,
-        size_min=tuple(int(s.sizes(f.window).min()) for f, s in zip(fields, outputs)),
-        left=tuple(left for left, _ in reaches),
-        right=tuple(right for _, right in reaches),
+        size_min=tuple(int(s.min()) for s in sizes),
+        left=left,
+        right=right,
         stride=tuple(field.stride(-1) for field in fields),
-        divisor=tuple(field.divisor for field in fields),
-        whole_window=tuple(bool((output.low == -_EVERYTHING).any()) for output in outputs),
+        divisor=tuple(_divisor(field.rates) for field in fields),
+        whole_window=tuple(field.spans[-1].is_whole for field in fields),
         norm_sees_window=any(r.statistics for f in fields for reads in f.reads for _, r in reads),
         window=shape[2:],
         size_mm=None if spacing_mm is None else tuple(map(float, np.multiply(size, spacing_mm))),
@@ -142,6 +142,10 @@ def _with_batch(network: nn.Module, input_shape: Sequence[int]) -> tuple[int, ..
     return (1, *shape) if dims == {len(shape) - 1} else shape
 
 
+#: For each operation, the operations it reads and how.
+_Reads = list[list[tuple[int, Dependency]]]
+
+
 @dataclass(frozen=True)
 class _Spans:
     """First and last input index read by the tensor's indices ``start``, ``start + 1``, ..."""
@@ -150,9 +154,9 @@ class _Spans:
     low: IntArray
     high: IntArray
 
-    def sizes(self, window: int) -> IntArray:
-        sizes = np.maximum(self.high - self.low + 1, 0)
-        return np.where(self.low == -_EVERYTHING, window, sizes)
+    @property
+    def is_whole(self) -> bool:
+        return bool((self.low == -_EVERYTHING).any())
 
 
 @dataclass(frozen=True)
@@ -160,14 +164,14 @@ class _AxisField:
     """All operations along one axis: what they read, samples per input voxel, and spans."""
 
     window: int
-    reads: list[list[tuple[int, Dependency]]]
-    places: list[Place | None]
+    reads: _Reads
     rates: list[Fraction | None]
     spans: list[_Spans]
 
-    @property
-    def divisor(self) -> int:
-        return _divisor(self.rates)
+    def sizes(self, operation: int) -> IntArray:
+        spans = self.spans[operation]
+        sizes = np.maximum(spans.high - spans.low + 1, 0)
+        return np.where(spans.low == -_EVERYTHING, self.window, sizes)
 
     def stride(self, operation: int) -> Fraction:
         """Input voxels per sample; a tensor without a grid has one sample for the window."""
@@ -176,7 +180,7 @@ class _AxisField:
 
     def reach(self) -> tuple[int, int]:
         spans, stride = self.spans[-1], self.stride(-1)
-        if (spans.low == -_EVERYTHING).any():
+        if spans.is_whole:
             return self.window - 1, self.window - 1
         seen = spans.low <= spans.high
         index = spans.start + np.arange(len(seen))[seen]
@@ -190,34 +194,34 @@ def _divisor(rates: list[Fraction | None]) -> int:
 
 def _follow_axis(operations: list[Operation], axis: int) -> _AxisField:
     window = operations[0].shape[axis + 2]
-    reads: list[list[tuple[int, Dependency]]] = [[]]
+    reads: _Reads = [[]]
     places: list[Place | None] = [Place(axis + 2, window)]
     rates: list[Fraction | None] = [Fraction(1)]
     for operation in operations[1:]:
         reads.append(
             [(o.producer, depend(operation, o, places[o.producer])) for o in operation.operands]
         )
-        found = {read.place for _, read in reads[-1]} - {None}
-        grids = {
-            rates[producer] * read.scale
-            for producer, read in reads[-1]
-            if rates[producer] is not None and read.scale is not None
-        }
+        found = {read.place for _, read in reads[-1] if read.place is not None}
         if len(found) > 1:
             raise ValueError(
-                f"receptive_field cannot follow {operation.node.name()}: "
+                f"receptive_field cannot follow {operation}: "
                 f"its operands hold axis {axis} in different dimensions"
             )
+        grids = {
+            rate * read.scale
+            for rate, read in ((rates[producer], read) for producer, read in reads[-1])
+            if rate is not None and read.scale is not None
+        }
         if len(grids) > 1:
             strides = " and ".join(str(1 / rate) for rate in sorted(grids))
             raise ValueError(
                 f"branches must meet on one grid, got strides {strides} along axis {axis} at "
-                f"{operation.node.name()}; choose an input_shape that every stride divides"
+                f"{operation}; choose an input_shape that every stride divides"
             )
         places.append(next(iter(found), None))
         rates.append(next(iter(grids), None))
     demand = _demand(reads, places, _output_rows(places[-1], rates))
-    return _AxisField(window, reads, places, rates, _spans(reads, demand))
+    return _AxisField(window, reads, rates, _spans(reads, demand))
 
 
 def _output_rows(place: Place | None, rates: list[Fraction | None]) -> int:
@@ -228,43 +232,38 @@ def _output_rows(place: Place | None, rates: list[Fraction | None]) -> int:
     return place.size if rate is None else max(place.size, int(_divisor(rates) * rate))
 
 
-def _demand(
-    reads: list[list[tuple[int, Dependency]]], places: list[Place | None], rows: int
-) -> list[tuple[int, int]]:
+def _demand(reads: _Reads, places: list[Place | None], rows: int) -> list[tuple[int, int]]:
     """First and last index of each tensor that the first ``rows`` output indices need."""
     demand = [(0, 0)] * len(reads)
-    needed: list[list[tuple[int, int]]] = [[] for _ in reads]
-    needed[-1] = [(0, rows - 1)]
+    needed: list[list[int]] = [[] for _ in reads]
+    needed[-1] = [0, rows - 1]
     for i in reversed(range(len(reads))):
         if needed[i]:
-            demand[i] = min(n[0] for n in needed[i]), max(n[1] for n in needed[i])
+            demand[i] = min(needed[i]), max(needed[i])
         indices = np.arange(demand[i][0], demand[i][1] + 1)
         for producer, read in reads[i]:
             place = places[producer]
             if read.whole and place is not None:
-                needed[producer].append((0, place.size - 1))
+                needed[producer] += [0, place.size - 1]
                 continue
             sources = read.sources(indices)
             sources = sources[sources != GAP]
             if sources.size:
-                needed[producer].append((int(sources.min()), int(sources.max())))
+                needed[producer] += [int(sources.min()), int(sources.max())]
     return demand
 
 
-def _spans(
-    reads: list[list[tuple[int, Dependency]]], demand: list[tuple[int, int]]
-) -> list[_Spans]:
+def _spans(reads: _Reads, demand: list[tuple[int, int]]) -> list[_Spans]:
     indices = np.arange(demand[0][0], demand[0][1] + 1)
     spans = [_Spans(demand[0][0], indices, indices)]
-    for dependencies, (first, last) in zip(reads[1:], demand[1:]):
+    for dependencies, (first, last) in zip(reads[1:], demand[1:], strict=True):
         indices = np.arange(first, last + 1)
         low, high = np.full(len(indices), _EVERYTHING), np.full(len(indices), -_EVERYTHING)
         for producer, read in dependencies:
-            operand = spans[producer]
             if read.whole:
                 low[:], high[:] = -_EVERYTHING, _EVERYTHING
                 continue
-            sources = read.sources(indices)
+            operand, sources = spans[producer], read.sources(indices)
             gap = sources == GAP
             rows = np.where(gap, 0, sources - operand.start)
             low = np.minimum(low, np.where(gap, _EVERYTHING, operand.low[rows]).min(axis=1))
@@ -281,19 +280,19 @@ def _layers(operations: list[Operation], fields: list[_AxisField]) -> tuple[Laye
             layers.append(
                 Layer(
                     name=operation.module,
-                    operation=operation.kind,
+                    operation=operation.layer,
                     detail=detail,
                     stride=tuple(field.stride(i) for field in fields),
-                    size=tuple(int(f.spans[i].sizes(f.window).max()) for f in fields),
+                    size=tuple(int(field.sizes(i).max()) for field in fields),
                 )
             )
     return tuple(layers)
 
 
-def _across(values: Sequence[object]) -> str:
+def _across(values: Sequence[object], separator: str = " x ") -> str:
     """One entry if all axes agree, else all of them."""
     texts = [str(value) for value in values]
-    return texts[0] if len(set(texts)) == 1 else " x ".join(texts)
+    return texts[0] if len(set(texts)) == 1 else separator.join(texts)
 
 
 def _yes(value: bool) -> str:

@@ -43,6 +43,16 @@ def test_a_folder_of_folders_is_searched(tmp_path):
     assert _sources(tmp_path) == [str(series), str(volume)]
 
 
+def test_the_index_file_of_a_cd_does_not_hide_its_series(tmp_path):
+    _touch(tmp_path / "DICOMDIR", tmp_path / "DICOM" / "IM1")
+    assert _sources(tmp_path) == [str(tmp_path / "DICOM")]
+
+
+def test_a_series_with_a_folder_beside_its_files_is_one_scan(tmp_path):
+    _touch(tmp_path / "IM0001", tmp_path / "thumbnails" / "IM0001.png")
+    assert _sources(tmp_path) == [str(tmp_path)]
+
+
 def test_an_empty_folder_stays_an_item_that_fails_when_it_is_read(tmp_path):
     assert _sources(tmp_path) == [str(tmp_path)]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 import time
@@ -25,8 +26,22 @@ EPOCHS, BATCHES = 2, 3
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    database = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{database}")
+    return database
+
+
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def store(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A store with the schema, the slow part, and no experiment."""
+    (tmp_path / "store").mkdir()
+    shutil.copy(empty_database, tmp_path / "store")
+    return name_store(tmp_path, monkeypatch)
+
+
+def name_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     uri = f"sqlite:///{tmp_path / 'store' / 'mlflow.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     return uri
@@ -244,7 +259,10 @@ def test_a_store_that_breaks_later_does_not_stop_training(
     assert len(lines) == 1 and lines[0].startswith("MLflow takes no values now")
 
 
-def test_two_trainings_started_at_once_keep_apart(tmp_path: Path, store: str) -> None:
+def test_two_trainings_started_at_once_keep_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = name_store(tmp_path, monkeypatch)
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]);"
         "from test_mlflow_tracking import make_trainer;"
@@ -259,7 +277,7 @@ def test_two_trainings_started_at_once_keep_apart(tmp_path: Path, store: str) ->
         for who in ("first", "second")
     ]
     for process in both:
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
     runs = all_runs(store)
     assert {run.data.params["who"] for run in runs} == {"first", "second"}

@@ -61,9 +61,9 @@ def chest() -> Chest:
     lungs = np.where(left, 1, np.where(right, 2, 0)).astype(np.uint8)
     hu[lungs > 0] = rng.normal(-850, 70, int((lungs > 0).sum()))
     airway = (x**2 + (y + 20) ** 2 <= 100) & (z > 150)
-    gas = ellipsoid((-60, 20, 24), (30, 26, 18))
+    gas = ellipsoid((-60, 20, 16), (50, 42, 26))
     hu[airway | gas] = rng.normal(-1000, 10, int((airway | gas).sum()))
-    nodule = ellipsoid((100, 40, 130), (12, 12, 12)) & right
+    nodule = ellipsoid((132, 40, 130), (12, 12, 12)) & right
     hu[nodule] = 30
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = -190, -142, -300

@@ -1,0 +1,1 @@
+"""How Locus compares with its peers, measured side by side in one process."""

@@ -1,0 +1,91 @@
+"""The same scans under several trainings, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import nibabel as nib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from handlers.lps_planes import PLANE_VIEWS, LpsPlanes
+
+AXIAL = PLANE_VIEWS[0]
+LUNG_WINDOW_HU = (-1350.0, 150.0)
+SHOWN_FROM = 0.25  # share of a map's maximum
+HEAT = ListedColormap(matplotlib.colormaps["hot"](np.linspace(0.3, 0.9, 256)))
+
+
+def draw_attention_comparison(
+    items: Sequence[Mapping[str, Any]], predictions: Mapping[str, Path], path: Path
+) -> None:
+    """Draw the axial slice through each scan's cancer: the scan, and what each training looked at.
+
+    Args:
+        items: datalist items with at least one malignant box, paths absolute.
+        predictions: title of each column to a folder with the ``predictions.json`` of these scans.
+        path: the PNG.
+
+    Attention from a quarter of its maximum *in the whole scan* on is shown, so a column with no
+    colour in this slice looked elsewhere.
+    """
+    columns = len(predictions) + 1
+    figure = Figure(figsize=(4.2 * columns, 3.9 * len(items) + 0.5), facecolor="black")
+    axes = figure.subplots(len(items), columns, squeeze=False)
+    results = {title: _by_scan(folder) for title, folder in predictions.items()}
+    for row, item in zip(axes, items, strict=True):
+        scan = nib.load(item["image"])
+        box = next(
+            np.array(box)
+            for box, label in zip(item["boxes"], item["box_labels"], strict=True)
+            if label == 1
+        )
+        planes = LpsPlanes(scan.affine, scan.shape)
+        _draw(row[0], planes, scan, box=box)
+        row[0].set_title(f"{item['patient_id']}: cancer in the box", color="white", fontsize=10)
+        for axis, (title, folder) in zip(row[1:], predictions.items(), strict=True):
+            result = results[title][item["image"]]
+            attention = nib.load(folder / result["attention"]).get_fdata(dtype=np.float32)
+            _draw(axis, planes, scan, box=box, attention=attention)
+            axis.set_title(f"{title}: risk {result['risk']:.2f}", color="white", fontsize=10)
+    figure.tight_layout(pad=0.6)
+    figure.savefig(path, dpi=80, facecolor="black")
+
+
+def _by_scan(folder: Path) -> dict[str, dict[str, Any]]:
+    content = json.loads((folder / "predictions.json").read_text())
+    return {scan["scan"]: scan for scan in content["scans"]}
+
+
+def _draw(
+    axis: Axes,
+    planes: LpsPlanes,
+    scan: Any,
+    *,
+    box: np.ndarray,
+    attention: np.ndarray | None = None,
+) -> None:
+    centre_voxel = np.linalg.inv(scan.affine) @ [*box[:3], 1]
+    centre_mm = planes.millimetres(centre_voxel[:3] + 0.5)
+    size_mm = planes.size_mm
+    extent = (0.0, size_mm[AXIAL.column], size_mm[AXIAL.row], 0.0)
+    low_hu, high_hu = LUNG_WINDOW_HU
+    hu = planes.cut(np.asanyarray(scan.dataobj), AXIAL, centre_mm)
+    axis.imshow(hu, cmap="gray", vmin=low_hu, vmax=high_hu, extent=extent)
+    if attention is not None:
+        peak = float(attention.max())
+        shown = planes.cut(attention, AXIAL, centre_mm)
+        shown = np.ma.masked_less(shown, SHOWN_FROM * peak)
+        axis.imshow(shown, cmap=HEAT, vmin=0, vmax=peak, alpha=0.6, extent=extent)
+    # Margin of a few mm, so that the outline leaves the lesion visible.
+    width_mm, height_mm = box[3] + 8, box[4] + 8
+    corner = (centre_mm[AXIAL.column] - width_mm / 2, centre_mm[AXIAL.row] - height_mm / 2)
+    axis.add_patch(Rectangle(corner, width_mm, height_mm, fill=False, edgecolor="lime"))
+    axis.set_axis_off()

@@ -1,0 +1,142 @@
+"""The tables of LUNA16: series, findings with a diameter, marks with a score."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.intp]
+
+_COORDINATES = ("coordX", "coordY", "coordZ")
+
+
+class ScanPoints(NamedTuple):
+    """Points in the scans of a cohort: findings, or a detector's marks.
+
+    Attributes:
+        scan: ``(N,)`` which scan, from 0.
+        centre_mm: ``(N, 3)`` in any one world frame; LUNA16's is LPS.
+        value: ``(N,)`` a finding's diameter in mm, or a mark's score.
+    """
+
+    scan: IntArray
+    centre_mm: FloatArray
+    value: FloatArray
+
+
+def read_series(path: str | Path) -> list[str]:
+    """Series of a table with one a row; a header ``seriesuid`` is left out.
+
+    Raises:
+        ValueError: no series, or one twice.
+        OSError: no such file.
+    """
+    rows = _rows(path)
+    if rows and rows[0][1][0] == "seriesuid":
+        rows = rows[1:]
+    if not rows:
+        raise ValueError(f"{path} must list at least one series, got none")
+    seen: dict[str, int] = {}
+    for number, row in rows:
+        if row[0] in seen:
+            raise ValueError(
+                f"{path} must list each series once, got {row[0]} in rows {seen[row[0]]} "
+                f"and {number}"
+            )
+        seen[row[0]] = number
+    return list(seen)
+
+
+def read_findings(path: str | Path, series: Sequence[str]) -> ScanPoints:
+    """Findings (``seriesuid,coordX,coordY,coordZ,diameter_mm``) of these series; others are left
+    out, as by the official evaluation, so that the whole table serves a subset of the series.
+
+    Raises:
+        ValueError: a missing column, or a value that is no number.
+        OSError: no such file.
+    """
+    return _read_points(path, series, "diameter_mm", others_allowed=True)
+
+
+def read_marks(path: str | Path, series: Sequence[str]) -> ScanPoints:
+    """Marks of a submission (``seriesuid,coordX,coordY,coordZ,probability``).
+
+    Raises:
+        ValueError: a missing column, a value that is no number, a series not in ``series``, or no
+            mark at all.
+        OSError: no such file.
+    """
+    marks = _read_points(path, series, "probability", others_allowed=False)
+    if not len(marks.scan):
+        raise ValueError(f"{path} must have at least one mark, got a table of 0 rows")
+    return marks
+
+
+def _rows(path: str | Path) -> list[tuple[int, list[str]]]:
+    """Number (from 1) and cells of each row that is not blank."""
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        try:
+            return [(reader.line_num, row) for row in reader if row and any(row)]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} must be a CSV table in UTF-8: {error}") from error
+
+
+def _read_points(
+    path: str | Path, series: Sequence[str], value_column: str, *, others_allowed: bool
+) -> ScanPoints:
+    names = ("seriesuid", *_COORDINATES, value_column)
+    (_, header), *rows = _rows(path) or [(1, [])]
+    header = [name.strip() for name in header]
+    if missing := [name for name in names if name not in header]:
+        raise ValueError(
+            f"{path} must have the columns {', '.join(names)}; {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing from {', '.join(header) or 'row 1'}"
+        )
+    for number, row in rows:
+        if len(row) != len(header):
+            raise ValueError(
+                f"{path} must have {len(header)} values in each row, got {len(row)} in row {number}"
+            )
+    series_column, *number_columns = (header.index(name) for name in names)
+    index = {uid: scan for scan, uid in enumerate(series)}
+    scan = np.array([index.get(row[series_column], -1) for _, row in rows], dtype=np.intp)
+    if not others_allowed and (scan < 0).any():
+        number, row = rows[int((scan < 0).argmax())]
+        raise ValueError(
+            f"{path} must only name series of the list, got {row[series_column]!r} in row {number}"
+        )
+    columns = [
+        _numbers(path, name, column, rows)
+        for name, column in zip(names[1:], number_columns, strict=True)
+    ]
+    known = scan >= 0
+    values = np.stack(columns, axis=1)[known]
+    return ScanPoints(scan[known], values[:, :3], values[:, 3])
+
+
+def _numbers(
+    path: str | Path, name: str, column: int, rows: list[tuple[int, list[str]]]
+) -> FloatArray:
+    try:
+        values = np.array([float(row[column]) for _, row in rows], dtype=np.float64)
+    except ValueError:
+        values = np.full(1, np.nan)
+    if not np.isfinite(values).all():
+        number, text = next((n, row[column]) for n, row in rows if not _is_finite(row[column]))
+        raise ValueError(f"{path} must have a number as {name}, got {text!r} in row {number}")
+    return values
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from bundles.__main__ import main
+
+BUNDLE = "lung_ct_cancer_risk"
+SMALL = [
+    "--set",
+    "spacing_mm=[6, 6, 6]",
+    "--set",
+    "crop_shape=[48, 40, 48]",
+    "--set",
+    "batch_size=2",
+    "--set",
+    "num_workers=0",
+    "--set",
+    "network_def::channels=[4, 4, 8, 8]",
+]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory, datalist: Path) -> Iterator[Path]:
+    """A folder in which the bundle has been trained for two epochs."""
+    folder = tmp_path_factory.mktemp("workplace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setattr("bundles.__main__.runs_folder", lambda: folder / "runs")
+        arguments = ["train", BUNDLE, "--datalist", str(datalist), *SMALL]
+        assert main([*arguments, "--set", "max_epochs=2"]) == 0
+        yield folder
+
+
+def _run_dir(workplace: Path) -> Path:
+    return next((workplace / "runs" / BUNDLE).glob("train-*"))
+
+
+def _predict(workplace: Path, output: str, *scans: Path | str) -> int:
+    arguments = ["predict", BUNDLE, "--output", str(workplace / output), "--scans"]
+    return main([*arguments, *map(str, scans)])
+
+
+def _items(datalist: Path, split: str) -> list[dict]:
+    return json.loads(datalist.read_text())[split]
+
+
+def test_training_leaves_weights_curves_and_one_tracked_run(workplace: Path) -> None:
+    files = {path.name for path in _run_dir(workplace).iterdir()}
+    assert {"model.pt", "last.pt", "config.yaml", "trained.yaml", "curves.png"} <= files
+    client = MlflowClient(tracking_uri=f"sqlite:///{workplace}/mlflow.db")
+    experiment = client.get_experiment_by_name(BUNDLE)
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert {"loss", "risk_loss", "box_loss", "side_loss"} <= {
+        name.split("/")[-1].removeprefix("val_").removeprefix("train_") for name in run.data.metrics
+    }
+    assert run.data.params["max_epochs"] == "2"
+    artifacts = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"model.pt", "config.yaml", "curves.png"} <= artifacts
+
+
+def test_training_goes_on_where_it_stopped(workplace: Path, datalist: Path) -> None:
+    run_dir = _run_dir(workplace)
+    arguments = ["train", BUNDLE, "--datalist", str(datalist), *SMALL, "--set", "max_epochs=3"]
+    assert main([*arguments, "--resume", str(run_dir / "last.pt")]) == 0
+    checkpoint = torch.load(run_dir / "last.pt", weights_only=True)
+    assert checkpoint["trainer"]["iteration"] == 6
+    history = json.loads((run_dir / "history.json").read_text())
+    assert [row["epoch"] for row in history] == [1, 2, 3]
+
+
+def test_evaluation_reports_numbers_and_each_scan(workplace: Path, datalist: Path) -> None:
+    assert main(["evaluate", BUNDLE, "--datalist", str(datalist)]) == 0
+    folder = _run_dir(workplace) / "evaluation"
+    report = json.loads((folder / "evaluation.json").read_text())
+    assert report["scans"] == 2
+    assert report["synthetic"] is True
+    assert (folder / "per_scan.csv").read_text().count("\n") == 3
+
+
+def test_prediction_needs_no_truth_and_keeps_the_scans_geometry(
+    workplace: Path, datalist: Path
+) -> None:
+    scan = datalist.parent / _items(datalist, "testing")[0]["image"]
+    assert _predict(workplace, "one", scan) == 0
+    report = json.loads((workplace / "one" / "predictions.json").read_text())
+    (result,) = report["scans"]
+    assert 0 < result["risk"] < 1
+    assert report["failed"] == []
+    source, attention = nib.load(scan), nib.load(workplace / "one" / result["attention"])
+    assert attention.shape == source.shape
+    np.testing.assert_allclose(attention.affine, source.affine, atol=1e-5)
+    assert (workplace / "one" / result["overlay"]).stat().st_size > 10_000
+
+
+def test_one_bad_scan_does_not_lose_the_others(
+    workplace: Path, datalist: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = datalist.parent / _items(datalist, "testing")[0]["image"]
+    truncated = workplace / "truncated.nii.gz"
+    truncated.write_bytes(good.read_bytes()[:2000])
+    with pytest.raises(SystemExit) as ended:
+        _predict(workplace, "some", truncated, good, "nowhere.nii.gz")
+    assert "2 of 3 scans failed" in str(ended.value.code)
+    report = json.loads((workplace / "some" / "predictions.json").read_text())
+    assert [scan["scan"] for scan in report["scans"]] == [str(good)]
+    failed = {Path(scan["scan"]).name: scan["error"] for scan in report["failed"]}
+    assert set(failed) == {"truncated.nii.gz", "nowhere.nii.gz"}
+    assert all("\n" not in error and name in error for name, error in failed.items())
+
+
+def test_the_same_scan_in_other_orientations_has_the_same_risk(
+    workplace: Path, datalist: Path
+) -> None:
+    scan = nib.load(datalist.parent / _items(datalist, "testing")[0]["image"])
+    paths = []
+    for name, codes in {"ras": "RAS", "sla": "SLA", "pir": "PIR"}.items():
+        target = nib.orientations.axcodes2ornt(codes)
+        turned = scan.as_reoriented(
+            nib.orientations.ornt_transform(nib.io_orientation(scan.affine), target)
+        )
+        paths.append(workplace / f"{name}.nii.gz")
+        nib.save(turned, paths[-1])
+    assert _predict(workplace, "turned", *paths) == 0
+    report = json.loads((workplace / "turned" / "predictions.json").read_text())
+    risks = [result["risk"] for result in report["scans"]]
+    np.testing.assert_allclose(risks, risks[0], atol=1e-5)
+    peaks = np.array([result["peak_ras_mm"] for result in report["scans"]])
+    np.testing.assert_allclose(peaks, peaks[:1].repeat(3, axis=0), atol=6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["train", "lung"], "bundle must be one of"),
+        (["train", BUNDLE, "--overlay", "no_such"], "overlay must be a file of"),
+        (["train", BUNDLE, "--set", "max_epoch=3"], "did you mean max_epochs?"),
+        (["train", BUNDLE, "--set", "max_epochs"], "--set must be given as name=value"),
+        (["train", BUNDLE, "--datalist", "nowhere.json"], "nowhere.json"),
+        (["predict", BUNDLE, "--scans", "x", "--output", "y", "--checkpoint", "z.pt"], "z.pt"),
+    ],
+)
+def test_a_broken_rule_is_one_sentence(
+    workplace: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert main(arguments) == 1
+    error = capsys.readouterr().err
+    last = [line for line in error.splitlines() if line.startswith("error:")]
+    assert len(last) == 1
+    assert sentence in last[0]
+
+
+def test_nothing_trained_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("bundles.__main__.runs_folder", lambda: tmp_path)
+    assert main(["predict", BUNDLE, "--scans", "x.nii.gz", "--output", str(tmp_path)]) == 1
+    assert "must have been trained" in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_a_checkpoint_and_a_run_marked_killed(tmp_path: Path, datalist: Path) -> None:
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    command = [sys.executable, "-m", "bundles", "train", BUNDLE, "--datalist", str(datalist)]
+    process = subprocess.Popen(
+        [*command, *SMALL, "--set", "max_epochs=10000", "--set", f"run_dir={tmp_path}/run"],
+        env={**os.environ, "MLFLOW_TRACKING_URI": store},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("run/last.pt")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output.decode()
+    (checkpoint,) = tmp_path.glob("run/last.pt")
+    assert torch.load(checkpoint, weights_only=True)["trainer"]["iteration"] > 0
+    client = MlflowClient(tracking_uri=store)
+    (run,) = client.search_runs([client.get_experiment_by_name(BUNDLE).experiment_id])
+    assert run.info.status == "KILLED"

@@ -1,0 +1,286 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import luna16_loops
+from metrics.froc import main
+from metrics.froc_curve import (
+    FALSE_POSITIVES_PER_SCAN,
+    froc_difference,
+    froc_intervals,
+    froc_sensitivities,
+)
+from metrics.luna16_csv import ScanPoints, read_findings, read_marks, read_series
+from metrics.match_marks import MatchedMarks, match_marks
+
+_LUNA16 = Path(__file__).parents[2] / ".." / "shared" / "data" / "luna16"
+
+
+class _Tables:
+    """A cohort's four tables in one folder, and our reading of them."""
+
+    def __init__(self, folder: Path, series: list[str]) -> None:
+        self.series = series
+        self.annotations = folder / "annotations.csv"
+        self.excluded = folder / "excluded.csv"
+        self.seriesuids = folder / "seriesuids.csv"
+        self.submission = folder / "submission.csv"
+        self.seriesuids.write_text("".join(f"{uid}\n" for uid in series))
+
+    def write(self, name: str, value: str, rows: list[tuple]) -> Path:
+        path: Path = self.annotations.with_name(f"{name}.csv")
+        lines = [f"seriesuid,coordX,coordY,coordZ,{value}", *(",".join(map(str, r)) for r in rows)]
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    def matched(self, submission: Path | None = None) -> MatchedMarks:
+        return match_marks(
+            read_marks(submission or self.submission, self.series),
+            read_findings(self.annotations, self.series),
+            read_findings(self.excluded, self.series),
+            len(self.series),
+        )
+
+    def outcome(self) -> luna16_loops.Outcome:
+        return luna16_loops.evaluate(self.annotations, self.excluded, self.series, self.submission)
+
+    def arguments(self) -> list[str]:
+        names = ("annotations", "excluded", "seriesuids", "submission")
+        return [part for name in names for part in (f"--{name}", str(getattr(self, name)))]
+
+
+def _random_tables(folder: Path, *, scans: int, seed: int, decimals: int) -> _Tables:
+    """Crowded findings, so that marks hit several; few decimals make scores tie."""
+    rng = np.random.default_rng(seed)
+    tables = _Tables(folder, [f"1.2.{scan}" for scan in range(scans)])
+
+    def rows(count: int, values: np.ndarray) -> list[tuple]:
+        uids = rng.choice(tables.series[: scans - 2], count)
+        centres = rng.uniform(-20, 20, (count, 3)).round(3)
+        return [(u, *c, v) for u, c, v in zip(uids, centres.tolist(), values, strict=True)]
+
+    tables.write("annotations", "diameter_mm", rows(scans, rng.uniform(3, 30, scans)))
+    tables.write("excluded", "diameter_mm", rows(3 * scans, rng.choice([-1.0, 4, 12], 3 * scans)))
+    marks = 30 * scans
+    tables.write("submission", "probability", rows(marks, rng.random(marks).round(decimals)))
+    crowded = [(tables.series[0], *rng.uniform(-20, 20, 3), s) for s in rng.random(130).round(2)]
+    with tables.submission.open("a") as file:
+        file.writelines(",".join(map(str, row)) + "\n" for row in crowded)
+    return tables
+
+
+@pytest.mark.parametrize("decimals", [1, 2, 9])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_the_counts_and_the_curve_are_those_of_the_loops(
+    tmp_path: Path, seed: int, decimals: int
+) -> None:
+    tables = _random_tables(tmp_path, scans=24, seed=seed, decimals=decimals)
+    marks, outcome = tables.matched(), tables.outcome()
+    assert {name: getattr(marks, name) for name in outcome.counts} == outcome.counts
+    assert min(outcome.counts.values()) > 0
+    expected = np.interp(
+        FALSE_POSITIVES_PER_SCAN, *luna16_loops.whole_curve(outcome, len(tables.series))
+    )
+    np.testing.assert_allclose(froc_sensitivities(marks), expected, rtol=1e-12)
+
+
+def test_each_resample_and_the_interval_are_those_of_the_loops(tmp_path: Path) -> None:
+    tables = _random_tables(tmp_path, scans=24, seed=3, decimals=2)
+    curves = luna16_loops.resampled_curves(tables.outcome(), tables.series, 80, seed=5)
+    values = np.array([np.interp(FALSE_POSITIVES_PER_SCAN, *curve) for curve in curves])
+    intervals = froc_intervals(tables.matched(), resamples=80, seed=5)
+    for ours, column in zip(intervals.sensitivities, np.sort(values, axis=0).T, strict=True):
+        assert (ours.low, ours.high) == pytest.approx((column[2], column[78]), rel=1e-12)
+    cpm = np.sort(values.mean(axis=1))
+    assert intervals.cpm == pytest.approx((cpm[2], cpm[78], 0), rel=1e-12)
+
+
+def test_the_rate_of_one_in_eight_of_888_scans_is_read_off_as_by_the_loops() -> None:
+    rng = np.random.default_rng(0)
+    for false in range(110, 400, 3):  # 111 false marks are 1/8 a scan, up to the last bit
+        is_nodule = np.arange(false + 300) < 300
+        score = rng.permutation(len(is_nodule)).astype(float)
+        marks = MatchedMarks(
+            np.zeros(len(score), dtype=int), score, is_nodule, np.array([310] + 887 * [0]), 0, 0
+        )
+        missed = np.append(np.zeros(len(score)), np.ones(10))
+        labels = np.append(is_nodule.astype(float), np.ones(10))
+        curve = luna16_loops.curve(labels, np.append(score, np.full(10, -1e9)), missed, 888)
+        expected = np.interp(FALSE_POSITIVES_PER_SCAN, *curve)
+        np.testing.assert_allclose(froc_sensitivities(marks), expected, rtol=1e-12)
+
+
+def _points(*rows: tuple[int, float, float]) -> ScanPoints:
+    """Scan, x in mm, value; y and z are 0."""
+    table = np.array(rows, dtype=float).reshape(-1, 3)
+    centre_mm = np.stack([table[:, 1], np.zeros(len(table)), np.zeros(len(table))], axis=1)
+    return ScanPoints(table[:, 0].astype(int), centre_mm, table[:, 2])
+
+
+def test_a_hit_is_strictly_under_the_radius_and_a_negative_diameter_is_10_mm() -> None:
+    nodules = _points((0, 0, 6), (0, 100, 6), (1, 0, -1))
+    marks = _points((0, 3.0, 0.9), (0, 102.9, 0.8), (1, 4.9, 0.7), (1, 5.0, 0.6))
+    matched = match_marks(marks, nodules, _points(), 2)
+    assert (matched.true, matched.false, matched.missed) == (2, 2, 1)
+    assert sorted(matched.score[matched.is_nodule]) == [0.7, 0.8]
+    assert matched.nodules.tolist() == [2, 1]
+
+
+def test_a_mark_on_an_excluded_finding_is_ignored_unless_it_hits_a_nodule() -> None:
+    marks = _points((0, 0, 0.2), (0, 1, 0.9), (0, 50, 0.8), (0, 52, 0.7), (0, 200, 0.1))
+    excluded = _points((0, 1, -1), (0, 50, 10), (0, 51, 10))
+    matched = match_marks(marks, _points((0, 0, 8)), excluded, 1)
+    assert (matched.true, matched.false, matched.ignored, matched.double) == (1, 1, 2, 1)
+    assert matched.score[matched.is_nodule].tolist() == [0.9]  # the better of its two marks
+
+
+def test_of_more_than_100_marks_those_above_the_101st_stay() -> None:
+    far = [(0, 1000.0 + mark, 1.0 - 0.001 * mark) for mark in range(100)]
+    nodule = _points((0, 0, 8))
+    assert match_marks(_points(*far), nodule, _points(), 1).false == 100
+    one_more = match_marks(_points(*far, (0, 0, 0.5)), nodule, _points(), 1)
+    assert (one_more.false, one_more.missed) == (100, 1)
+    tied = [(0, x, 0.95 if index > 40 else score) for index, (_, x, score) in enumerate(far)]
+    assert match_marks(_points(*tied, (0, 0, 0.5), (0, 5, 0.4)), nodule, _points(), 1).false == 100
+    more_tied = match_marks(_points(*tied, (0, 2000, 0.95)), nodule, _points(), 1)
+    assert more_tied.false == 41  # the 101st is tied with 59 others, none of which stays
+
+
+def test_sensitivities_of_a_curve_drawn_by_hand() -> None:
+    # Two scans, four nodules, one missed: found at 0.9, 0.7 and 0.3, false at 0.8 and 0.3.
+    marks = MatchedMarks(
+        scan=np.array([0, 1, 1, 0, 1]),
+        score=np.array([0.9, 0.7, 0.3, 0.8, 0.3]),
+        is_nodule=np.array([True, True, True, False, False]),
+        nodules=np.array([2, 2]),
+        ignored=0,
+        double=0,
+    )
+    expected = [0.25, 0.25, 0.5, 0.75, 0.75, 0.75, 0.75]
+    np.testing.assert_allclose(froc_sensitivities(marks), expected)
+
+
+def test_a_submission_without_a_false_mark_or_without_a_hit() -> None:
+    nodules = _points((0, 0, 8), (1, 0, 8))
+    perfect = match_marks(_points((0, 0, 0.5), (1, 0, 0.6)), nodules, _points(), 2)
+    assert froc_sensitivities(perfect).tolist() == [1.0] * 7
+    useless = match_marks(_points((0, 90, 0.5)), nodules, _points(), 2)
+    assert froc_sensitivities(useless).tolist() == [0.0] * 7
+    nothing = match_marks(_points(), nodules, _points(), 2)
+    assert froc_sensitivities(nothing).tolist() == [0.0] * 7
+    assert nothing.missed == 2
+
+
+def test_resamples_without_a_nodule_are_skipped_and_counted() -> None:
+    marks = match_marks(_points((0, 0, 0.5)), _points((0, 0, 8)), _points(), 3)
+    low, high, skipped = froc_intervals(marks, resamples=1000).cpm
+    assert (low, high) == (1.0, 1.0)
+    assert skipped == pytest.approx(1000 * (2 / 3) ** 3, abs=60)
+
+
+def test_no_nodule_at_all_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one nodule, got 0 in 4 scans"):
+        match_marks(_points((0, 0, 0.5)), _points(), _points(), 4)
+
+
+def test_the_paired_difference_is_that_of_the_same_draws(tmp_path: Path) -> None:
+    tables = _random_tables(tmp_path, scans=24, seed=6, decimals=3)
+    marks = tables.matched()
+    rng = np.random.default_rng(0)
+    lower = np.where(rng.random(len(marks.score)) < 0.3, marks.score - 1, marks.score)
+    worse = marks._replace(score=np.where(marks.is_nodule, lower, marks.score))
+    difference, interval = froc_difference(marks, worse, resamples=300)
+    expected = froc_sensitivities(marks).mean() - froc_sensitivities(worse).mean()
+    assert difference == pytest.approx(expected)
+    assert interval.low <= difference <= interval.high and difference > 0
+    unpaired = froc_intervals(marks, resamples=300).cpm
+    assert interval.high - interval.low < unpaired.high - unpaired.low
+    assert froc_difference(marks, marks)[1] == (0.0, 0.0, 0)
+    with pytest.raises(ValueError, match="the same nodules on both sides, got 24 in 24 scans"):
+        froc_difference(marks, worse._replace(nodules=worse.nodules + 1))
+
+
+_LAST = re.compile(r"CPM \d\.\d{6} \[\d\.\d{6}, \d\.\d{6}\]")
+
+
+def test_the_command_prints_sensitivities_counts_and_the_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = _random_tables(tmp_path, scans=12, seed=2, decimals=4)
+    marks = tables.matched()
+    assert main(tables.arguments()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert _LAST.fullmatch(lines[-1])
+    assert f"CPM {froc_sensitivities(marks).mean():.6f}" in lines[-1]
+    assert f"true {marks.true}, false {marks.false}, missed {marks.missed}, " in lines[-2]
+    assert sum(line.startswith("sensitivity at") for line in lines) == 7
+    assert main([*tables.arguments(), "--compare", str(tables.submission)]) == 0
+    compared = capsys.readouterr().out.splitlines()
+    assert "CPM less that of submission.csv, paired: +0.000000 [+0.000000, +0.000000]" in compared
+    assert compared[-1] == lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "rule"),
+    [
+        ("submission", "seriesuid,coordX,coordY,coordZ,probability\n", r"submission.csv must have at least one mark"),
+        ("submission", "", r"submission.csv must have the columns seriesuid.*row 1"),
+        ("submission", "seriesuid,coordX,coordY,coordZ\n", r"probability is missing from"),
+        ("submission", "seriesuid,coordX,coordY,coordZ,probability\n\n1.2.99,1,2,3,0.5\n", r"got '1.2.99' in row 3"),
+        ("submission", "seriesuid,coordX,coordY,coordZ,probability\n1.2.0,1,two,3,0.5\n", r"a number as coordY, got 'two' in row 2"),
+        ("submission", "seriesuid,coordX,coordY,coordZ,probability\n1.2.0,1,2,3,nan\n", r"a number as probability, got 'nan' in row 2"),
+        ("submission", "seriesuid,coordX,coordY,coordZ,probability\n1.2.0,1,2,3\n", r"5 values in each row, got 4 in row 2"),
+        ("annotations", "seriesuid,coordX,coordY,coordZ,diameter_mm\n", r"annotations.csv must have a nodule"),
+        ("annotations", "seriesuid,coordX,coordY,coordZ,diameter_mm\n1.2.0,1,2,inf,5\n", r"coordZ, got 'inf' in row 2"),
+        ("excluded", "seriesuid,x,y,z,diameter_mm\n", r"coordX, coordY, coordZ are missing"),
+        ("seriesuids", "\n", r"seriesuids.csv must list at least one series, got none"),
+        ("seriesuids", "1.2.0\n1.2.1\n1.2.0\n", r"each series once, got 1.2.0 in rows 1 and 3"),
+    ],
+)  # fmt: skip
+def test_a_table_that_breaks_a_rule_ends_the_command_with_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, rule: str
+) -> None:
+    tables = _random_tables(tmp_path, scans=12, seed=2, decimals=4)
+    getattr(tables, name).write_text(text)
+    assert main(tables.arguments()) == 1
+    error = capsys.readouterr().err
+    assert re.search(rule, error) and error.count("\n") == 1
+
+
+def test_a_missing_table_ends_the_command_with_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables = _random_tables(tmp_path, scans=12, seed=2, decimals=4)
+    tables.excluded.unlink()
+    assert main(tables.arguments()) == 1
+    assert re.fullmatch(r".*excluded.csv must be a readable file: .*\n", capsys.readouterr().err)
+
+
+def test_findings_of_other_series_are_left_out_and_columns_go_by_name(tmp_path: Path) -> None:
+    tables = _Tables(tmp_path, ["a", "b"])
+    tables.annotations.write_text(
+        "diameter_mm, coordZ,coordY,coordX,reader,seriesuid\n4,3,2,1,x,b\n5,0,0,0,y,elsewhere\n"
+    )
+    findings = read_findings(tables.annotations, ["a", "b"])
+    assert findings.scan.tolist() == [1]
+    assert findings.centre_mm.tolist() == [[1.0, 2.0, 3.0]]
+    assert findings.value.tolist() == [4.0]
+    tables.seriesuids.write_text("\ufeffseriesuid\r\na\r\n\r\nb\r\n", encoding="utf-8")
+    assert read_series(tables.seriesuids) == ["a", "b"]
+
+
+@pytest.mark.skipif(not _LUNA16.is_dir(), reason="needs the tables of LUNA16")
+def test_on_the_tables_of_luna16_every_nodule_marked_at_its_centre_is_found() -> None:
+    series = read_series(_LUNA16 / "seriesuids.csv")
+    nodules = read_findings(_LUNA16 / "annotations.csv", series)
+    excluded = read_findings(_LUNA16 / "annotations_excluded.csv", series)
+    assert (len(series), len(nodules.scan), len(excluded.scan)) == (888, 1186, 35192)
+    marks = match_marks(nodules._replace(value=np.ones(1186)), nodules, excluded, 888)
+    assert (marks.true, marks.false, marks.missed) == (1186, 0, 0)
+    assert froc_sensitivities(marks).tolist() == [1.0] * 7
+    on_excluded = match_marks(excluded._replace(value=np.ones(35192)), nodules, excluded, 888)
+    assert on_excluded.false == 0 and on_excluded.ignored > 20_000
