@@ -1,4 +1,4 @@
-"""``python -m benchmarks.froc``: the FROC with its bootstrap beside the official way of computing it.
+"""``python -m benchmarks.froc``: the FROC with its bootstrap, beside the official way to it.
 
 The peer is not LUNA16's own script but :mod:`benchmarks.luna16_loops`, a re-implementation of its
 loops, because that script is not ours to ship.

@@ -60,17 +60,17 @@ def curve(
 ) -> tuple[FloatArray, FloatArray]:
     """False positives per scan and sensitivity at each threshold."""
     truth, values = [], []
-    for label, value, gone in zip(is_nodule, score, missed, strict=True):
-        if not gone:
-            truth.append(label)
-            values.append(value)
-    found = sum(truth)
+    for index in range(len(missed)):
+        if missed[index] == 0:
+            truth.append(is_nodule[index])
+            values.append(score[index])
+    found, nodules = sum(truth), sum(is_nodule)
     false_rate, true_rate, _ = roc_curve(truth, values)
-    if found == len(truth):
+    if nodules == len(is_nodule):
         rates = np.zeros(len(false_rate))
     else:
         rates = false_rate * (len(truth) - found) / scan_count
-    return rates, true_rate * found / sum(is_nodule)
+    return rates, true_rate * found / nodules
 
 
 def whole_curve(outcome: Outcome, scan_count: int) -> tuple[FloatArray, FloatArray]:

@@ -88,6 +88,7 @@ def write_report(name: str, rows: Sequence[Row], *, notes: Sequence[str] = ()) -
     _RESULTS.mkdir(exist_ok=True)
     path = _RESULTS / f"{name}.json"
     path.write_text(json.dumps(report, indent=2) + "\n")
+    print("what, ours, peer, ratio")
     width = max(len(row.what) for row in rows)
     for row in rows:
         print(

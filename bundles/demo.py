@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cohorts import CohortSettings, ScannerSettings, draw_gallery, load_datalist, make_cohort
 from bundles.report import write_report
 from bundles.run_bundle import BUNDLES_ROOT, run_bundle
+from cohorts import CohortSettings, ScannerSettings, draw_gallery, load_datalist, make_cohort
 
 BUNDLE = "lung_ct_cancer_risk"
 # Coarse voxels and large nodules: what two cores learn in minutes. Chosen by how well plain
@@ -57,9 +57,7 @@ def _train_and_apply(run_dir: Path, datalist: Path, scans: list[str], overlays: 
         "run_dir": str(run_dir),
         "data_list": str(datalist),
     }
-    run_bundle(
-        BUNDLE, "train", overlays=overlays, overrides={**places, "run_name": run_dir.name}
-    )
+    run_bundle(BUNDLE, "train", overlays=overlays, overrides={**places, "run_name": run_dir.name})
     trained = [run_dir / "trained.yaml"]
     run_bundle(BUNDLE, "evaluate", overlays=trained, overrides=places)
     run_bundle(BUNDLE, "inference", overlays=trained, overrides={**places, "scans": scans})

@@ -31,7 +31,8 @@ td, th { padding: .3em 1em; border-bottom: 1px solid #ccc; text-align: left; }
 <p class="note"><b>Synthetic phantoms, not patients.</b> Research use only. The numbers show that
 the machinery works; they say nothing about a clinical task.</p>
 <p>One network was trained twice on the same $training phantom scans: once on the risk alone, once
-also told where to look, by the loss &minus;log&nbsp;&Sigma;&nbsp;&alpha;&middot;A* on its attention.
+also told where to look, by the loss &minus;log&nbsp;&Sigma;&nbsp;&alpha;&middot;A* on its
+attention.
 Both are judged on $testing other phantoms, $positives of them with a malignant nodule.</p>
 <h2>On held-out phantoms</h2>
 $table
@@ -62,7 +63,9 @@ def write_report(folder: Path, datalist: Path, runs: Mapping[str, Path]) -> Path
         runs: ``no_attention`` and ``attention`` to the folder of that training, evaluated and
             with predictions of some test scans.
     """
-    evaluations = {name: _json(run / "evaluation" / "evaluation.json") for name, run in runs.items()}
+    evaluations = {
+        name: _json(run / "evaluation" / "evaluation.json") for name, run in runs.items()
+    }
     predictions = {TITLES[name]: run / "predictions" for name, run in runs.items()}
     shown = {
         scan["scan"]

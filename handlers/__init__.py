@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from handlers.attention_map import AttentionPeak, attention_map, attention_peak
 from handlers.evaluation_writer import EvaluationWriter
+from handlers.example_pictures import ExamplePictures
 from handlers.mlflow_tracking import MlflowTracking
 from handlers.prepare_targets import PrepareTargets
 from handlers.risk_writer import RiskWriter
@@ -16,6 +17,7 @@ from handlers.training_curves import TrainingCurves, draw_curves
 __all__ = [
     "AttentionPeak",
     "EvaluationWriter",
+    "ExamplePictures",
     "MlflowTracking",
     "PrepareTargets",
     "RiskWriter",

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from ignite import distributed as idist
 from ignite.engine import Engine, Events
+from monai.engines import Evaluator
 from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -48,7 +49,7 @@ class TrainingCheckpoints:
         network: Module,
         optimizer: Optimizer,
         lr_scheduler: LRScheduler,
-        evaluator: Engine,
+        evaluator: Evaluator,
         resume: str | None = None,
     ) -> None:
         self.run_dir = Path(run_dir)
@@ -98,7 +99,7 @@ class TrainingCheckpoints:
             },
         )
 
-    def _save_best(self, evaluator: Engine) -> None:
+    def _save_best(self, evaluator: Evaluator) -> None:
         if evaluator.state.best_metric_epoch == evaluator.state.epoch:
             self._save("model.pt", self._weights())
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
-from torch.nn import functional as F
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from losses.attention_loss import AttentionLoss
 
@@ -43,7 +43,7 @@ class RiskAttentionLoss(nn.Module):
     ) -> dict[str, torch.Tensor]:
         """Each term before its weight, and their weighted sum as ``loss``: batch means."""
         logits, scores = outputs["logits"].float(), outputs["scores"]
-        risk = F.binary_cross_entropy_with_logits(logits, targets["risk"].float())
+        risk = binary_cross_entropy_with_logits(logits, targets["risk"].float())
         box = self.box_loss(scores, targets["box_mask"])
         side = self.side_loss(scores, targets["side_mask"])
         loss = risk

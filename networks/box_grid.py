@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -144,17 +143,17 @@ def _ranges(
     starts: IntArray, begin: IntArray, end: IntArray, shape: list[int], *, own_pairs_once: bool
 ) -> tuple[IntArray, IntArray]:
     """First and last position (exclusive) to compare, for each neighbouring row and asking box."""
-    first, last = [], []
-    for step in itertools.product((-1, 0, 1), repeat=len(shape) - 1):
-        if own_pairs_once and step < (0,) * len(step):
-            continue  # the mirror step proposes these pairs
-        offset = 0
-        for move, cells in zip(step, shape[1:], strict=True):
-            offset = (offset + move) * cells
-        after_itself = own_pairs_once and not any(step)
-        first.append(np.arange(1, len(begin) + 1) if after_itself else starts.take(begin + offset))
-        last.append(starts.take(end + offset))
-    return np.concatenate(first), np.concatenate(last)
+    steps = [0]
+    for cells in shape[1:-1]:
+        steps = [(step + move) * cells for step in steps for move in (-1, 0, 1)]
+    steps = [(step + move) * shape[-1] for step in steps for move in (-1, 0, 1)]
+    if own_pairs_once:  # a step back proposes the pairs of the step forward
+        steps = [step for step in steps if step >= 0]
+    offsets = np.array(steps)[:, None]
+    first, last = starts.take(begin + offsets), starts.take(end + offsets)
+    if own_pairs_once:
+        first[0] = np.arange(1, len(begin) + 1)  # in its own row, those after itself
+    return first.ravel(), last.ravel()
 
 
 def _product(factors: FloatArray | list[FloatArray]) -> FloatArray:

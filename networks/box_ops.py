@@ -13,8 +13,8 @@ import torch
 from networks.box_grid import EPSILON, BoxGrid, FloatArray, IntArray
 
 _TILE_ELEMENTS = 65_536  # float32 temporaries of this size stay in a core's cache
-_FIRST_BLOCK = 1024  # boxes; a block this small is resolved whatever its density
-_MAX_CANDIDATES = 4_000_000  # pairs of a larger block, which bounds memory
+_FIRST_BLOCK, _LATER_BLOCK = 1024, 4096  # boxes resolved at once, which bounds memory
+_SPARSE = 32  # candidates per box, up to which it is fastest to resolve all boxes at once
 
 
 def box_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
@@ -121,13 +121,10 @@ def _suppress(corners: FloatArray, order: IntArray, iou_threshold: float, limit:
     on with that. Where boxes crowd, a small first block leaves little of the rest.
     """
     kept: list[IntArray] = []
-    missing, block = limit, _FIRST_BLOCK
+    missing, size = limit, _FIRST_BLOCK
     while missing > 0 and len(order):
-        head = order[: min(block, missing + missing // 4 + 16)]
-        grid = BoxGrid(corners.take(head, axis=1), iou_threshold)
-        while grid.candidates > _MAX_CANDIDATES and len(head) > _FIRST_BLOCK:
-            head = head[: max(_FIRST_BLOCK, len(head) // 4)]
-            grid = BoxGrid(corners.take(head, axis=1), iou_threshold)
+        wanted = order[: missing + missing // 4 + 16]
+        head, grid = _block(corners, wanted, size, iou_threshold)
         keep = _survivors(len(head), *grid.overlapping_pairs())
         kept.append(head[keep][:missing])
         missing -= len(kept[-1])
@@ -138,8 +135,22 @@ def _suppress(corners: FloatArray, order: IntArray, iou_threshold: float, limit:
             stays = np.ones(len(both), dtype=bool)
             stays[cross.overlapping_pairs()[1]] = False
             order = both[stays][len(kept[-1]) :]
-        block = len(order)
+        size = _LATER_BLOCK
     return np.concatenate(kept) if kept else np.empty(0, dtype=np.intp)
+
+
+def _block(
+    corners: FloatArray, wanted: IntArray, size: int, iou_threshold: float
+) -> tuple[IntArray, BoxGrid]:
+    """The first ``size`` of the wanted boxes, or all of them where they are sparse."""
+    head = wanted[:size]
+    grid = BoxGrid(corners.take(head, axis=1), iou_threshold)
+    growth = len(wanted) / len(head)
+    if growth > 1 and grid.candidates * growth <= _SPARSE * len(head):
+        whole = BoxGrid(corners.take(wanted, axis=1), iou_threshold)
+        if whole.candidates <= 2 * _SPARSE * len(wanted):
+            return wanted, whole
+    return head, grid
 
 
 def _survivors(count: int, better: IntArray, worse: IntArray) -> npt.NDArray[np.bool_]:

@@ -56,10 +56,10 @@ class RiskClassifier(nn.Module):
         self.pool = AttentionPool(spatial_dims=spatial_dims, in_channels=features, heads=heads)
         self.classifier = nn.Sequential(
             nn.Flatten(),
+            nn.Linear(heads * features, hidden_features),
             # Pooled features are all positive: without the norm the first steps move every hidden
             # feature the same way, below zero, and the risk is a constant from then on.
-            nn.LayerNorm(heads * features),
-            nn.Linear(heads * features, hidden_features),
+            nn.LayerNorm(hidden_features),
             nn.ReLU(inplace=True),
             nn.Linear(hidden_features, 1),
         )

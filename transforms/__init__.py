@@ -2,7 +2,7 @@
 
 from transforms.attention_to_scan import attention_to_scan
 from transforms.boxes_to_mask import BoxesToMaskd, boxes_to_mask
-from transforms.check_boxes import CheckBoxesd
+from transforms.check_boxes import CheckBoxesd, check_boxes
 from transforms.check_geometry import CheckGeometryd, check_geometry
 from transforms.crop_to_lungs import CropToLungsd
 from transforms.downsample_mask import DownsampleMaskd, downsample_mask
@@ -25,6 +25,7 @@ __all__ = [
     "ScanError",
     "attention_to_scan",
     "boxes_to_mask",
+    "check_boxes",
     "check_geometry",
     "downsample_mask",
     "feature_affine",

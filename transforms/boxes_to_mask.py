@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,16 @@ from transforms.scan_error import ScanError, scan_name
 
 TOLERANCE_VOXEL = 1e-3
 
+logger = logging.getLogger(__name__)
+
 
 def boxes_to_mask(boxes: Any, image: MetaTensor) -> MetaTensor:
     """The voxels that boxes cover, as one binary mask on the image's grid.
 
     A voxel belongs when its cell overlaps the box by more than 1e-3 voxel along every axis, so
     edges on cell faces are exact. Under an oblique affine the box's hull along the voxel axes
-    counts. What reaches beyond the scan is cut off.
+    counts. What reaches beyond the image is cut off, and a box that a crop has lost leaves a
+    warning; :func:`transforms.check_boxes` tells that from a box that never lay in the scan.
 
     Args:
         boxes: ``(N, 2 * spatial_dims)`` centre and size in RAS mm (cccwhd, in 2D ccwh); N may be 0.
@@ -31,27 +35,29 @@ def boxes_to_mask(boxes: Any, image: MetaTensor) -> MetaTensor:
         uint8 ``(1, *spatial)`` with the image's affine.
 
     Raises:
-        ScanError: wrong length, a value that is not finite, a size not above zero, or a box
-            wholly outside the scan.
+        ScanError: wrong length, a value that is not finite, or a size not above zero.
     """
     shape = tuple(image.shape[1:])
-    rank = len(shape)
-    table = _table(boxes, rank, image)
     mask = torch.zeros((1, *shape), dtype=torch.uint8)
+    for index, (start, stop) in enumerate(covered_voxels(boxes, image)):
+        if (stop <= 0).any() or (start >= shape).any():
+            logger.warning("%s: box %d lies outside of the crop", scan_name(image), index)
+            continue
+        pairs = zip(start.clip(min=0).tolist(), stop.tolist(), strict=True)
+        mask[0][tuple(slice(first, past) for first, past in pairs)] = 1
+    return derived_volume(mask, image.affine, image)
+
+
+def covered_voxels(boxes: Any, image: MetaTensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """First and past-the-last voxel of each box along every axis; may lie outside of the image."""
+    rank = image.ndim - 1
     world_to_voxel = np.linalg.inv(_square_affine(image, rank))
-    for index, box in enumerate(table):
+    for box in _table(boxes, rank, image):
         low_voxel, high_voxel = _hull_voxel(box, world_to_voxel)
         tolerance = np.minimum(TOLERANCE_VOXEL, (high_voxel - low_voxel) / 4)
         start = np.floor(low_voxel + tolerance - 0.5).astype(int) + 1
         stop = np.ceil(high_voxel - tolerance + 0.5).astype(int)
-        if (stop <= 0).any() or (start >= shape).any():
-            raise ScanError(
-                f"{scan_name(image)}: box {index} must lie inside the scan of shape {shape}, got "
-                f"voxels {start.tolist()} to {(stop - 1).tolist()} from {box.tolist()} mm"
-            )
-        pairs = zip(start.clip(min=0).tolist(), stop.tolist(), strict=True)
-        mask[0][tuple(slice(first, past) for first, past in pairs)] = 1
-    return derived_volume(mask, image.affine, image)
+        yield start, stop
 
 
 def _table(boxes: Any, rank: int, image: MetaTensor) -> np.ndarray:

@@ -8,7 +8,6 @@ from transforms.coarse_ct import IN_SLICE
 SEED_AREA_MM2 = (50.0, 700.0)
 SEED_WIDTH_MM = 45.0
 SEED_OFF_MIDLINE_MM = 40.0
-SPILL = 1.4
 FORK = 2.5
 SHORTEST_MM = 30.0
 
@@ -18,8 +17,8 @@ def find_airway(
 ) -> np.ndarray:
     """Trachea and main bronchi, followed downwards slice by slice from a small round start.
 
-    From one slice to the next the airway may grow by one voxel each way, and by a limited area,
-    so that it cannot spill into a lung which it touches.
+    From one slice to the next the airway may grow by one voxel each way, and it ends where its area
+    passes 2.5 times its median so far: at the fork, or where it would spill into a lung.
 
     Args:
         enclosed_air: bool ``(X, Y, Z)`` in RAS axes, air inside the body, voxels of 2 to 5 mm.
@@ -60,8 +59,6 @@ def _follow(enclosed_air: np.ndarray, seed: np.ndarray, top: int) -> np.ndarray:
     for z in range(top, -1, -1):
         air = enclosed_air[..., z]
         grown = ndimage.binary_dilation(current) & air
-        if grown.sum() > SPILL * current.sum() + 4:
-            grown = current & air
         areas.append(int(grown.sum()))
         # Past the fork the two main bronchi open into the lungs.
         if areas[-1] == 0 or areas[-1] > FORK * np.median(areas):

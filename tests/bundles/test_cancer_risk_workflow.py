@@ -185,7 +185,8 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_run_marked_killed(tmp_path: Path, data
         time.sleep(0.2)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output.decode()
+    # Python itself ends by the signal once Ctrl-C passed an eval; a shell sees 130 either way.
+    assert process.returncode in (130, -signal.SIGINT), output.decode()
     (checkpoint,) = tmp_path.glob("run/last.pt")
     assert torch.load(checkpoint, weights_only=True)["trainer"]["iteration"] > 0
     client = MlflowClient(tracking_uri=store)

@@ -118,7 +118,10 @@ def all_runs(store: str) -> list[Run]:
     return list(client.search_runs([experiment.experiment_id]))
 
 
-def test_both_engines_write_to_one_finished_run(tmp_path: Path, store: str) -> None:
+def test_both_engines_write_to_one_finished_run(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handlers.mlflow_tracking.ITERATION_PAUSE_S", 0.0)
     page = tmp_path / "curves.txt"
     models = tmp_path / "models"
     trainer = make_trainer(
@@ -195,6 +198,16 @@ def test_a_failed_run_is_not_taken_up_by_the_next(tmp_path: Path, store: str) ->
         make_trainer(tmp_path, loss=breaking(RuntimeError("stop")), run_name="same").run()
     make_trainer(tmp_path, run_name="same").run()
     assert sorted(run.info.status for run in all_runs(store)) == ["FAILED", "FINISHED"]
+
+
+def test_fast_iterations_are_not_each_written(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("handlers.mlflow_tracking.ITERATION_PAUSE_S", 3600.0)
+    make_trainer(tmp_path).run()
+    client = MlflowClient(tracking_uri=store)
+    losses = client.get_metric_history(only_run(store).info.run_id, "iteration_loss")
+    assert [each.step for each in losses] == [1]
 
 
 def test_an_engine_run_again_gets_a_new_run(tmp_path: Path, store: str) -> None:
@@ -285,8 +298,8 @@ def test_two_trainings_started_at_once_keep_apart(
     assert len({run.info.run_name for run in runs}) == 2
     client = MlflowClient(tracking_uri=store)
     for run in runs:
-        losses = client.get_metric_history(run.info.run_id, "iteration_loss")
-        assert len(losses) == EPOCHS * BATCHES
+        losses = client.get_metric_history(run.info.run_id, "train_loss")
+        assert [each.step for each in losses] == list(range(1, EPOCHS + 1))
 
 
 def test_the_local_store_is_the_default() -> None:

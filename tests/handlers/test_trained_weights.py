@@ -17,10 +17,10 @@ def test_weights_alone_and_whole_checkpoints_load(tmp_path: Path) -> None:
     torch.save({"network": source.state_dict(), "trainer": {}}, tmp_path / "last.pt")
     for name in ("model.pt", "last.pt"):
         network = nn.Linear(3, 2)
-        engine = Engine(lambda engine, batch: network(batch))
+        engine = Engine(lambda engine, batch: None)
         TrainedWeights(str(tmp_path / name), network).attach(engine)
-        state = engine.run([torch.ones(1, 3)])
-        torch.testing.assert_close(state.output, source(torch.ones(1, 3)))
+        engine.run([torch.ones(1, 3)])
+        torch.testing.assert_close(network.weight, source.weight)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -41,5 +41,5 @@ def test_another_architecture_is_told_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="network in the config") as caught:
         load_trained_weights(str(tmp_path / "model.pt"), nn.Linear(4, 2))
     assert "weight of shape (2, 3) for (2, 4)" in str(caught.value)
-    with pytest.raises(ValueError, match="4 of 2 tensors differ, the first 0.bias"):
+    with pytest.raises(ValueError, match=r"4 of 2 tensors differ, the first 0\.bias"):
         load_trained_weights(str(tmp_path / "model.pt"), nn.Sequential(nn.Linear(3, 2)))

@@ -136,7 +136,7 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     _trainer(tmp_path, max_epochs=1).run()
     with pytest.raises(ValueError, match="max_epochs must be above the 1 epochs"):
         _trainer(tmp_path, max_epochs=1, resume=str(tmp_path / "last.pt")).run()
-    with pytest.raises(ValueError, match="resume must be a last.pt"):
+    with pytest.raises(ValueError, match=r"resume must be a last\.pt"):
         _trainer(tmp_path, max_epochs=2, resume=str(tmp_path / "model.pt")).run()
 
 

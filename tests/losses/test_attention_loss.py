@@ -31,9 +31,7 @@ def test_is_exact_on_the_lectures_feature_grid(dtype: torch.dtype) -> None:
     mask = torch.zeros(1, 128, 128, 50)
     mask[:, 60:64, 40:43, 20:22] = 1
     reference = -scores.double().flatten().log_softmax(dim=0)[mask.flatten() > 0].logsumexp(dim=0)
-    assert attention_loss(scores, mask).double().item() == pytest.approx(
-        reference.item(), abs=1e-5
-    )
+    assert attention_loss(scores, mask).double().item() == pytest.approx(reference.item(), abs=1e-5)
 
 
 def test_a_wrong_voxel_120_logits_ahead_still_leaves_a_gradient() -> None:

@@ -31,9 +31,7 @@ def test_the_total_is_the_weighted_sum_of_its_terms() -> None:
     assert terms["risk_loss"].item() == pytest.approx(math.log(2))
     torch.testing.assert_close(terms["box_loss"], box)
     torch.testing.assert_close(terms["side_loss"], side)
-    torch.testing.assert_close(
-        loss(outputs, targets), terms["risk_loss"] + 0.5 * box + 0.25 * side
-    )
+    torch.testing.assert_close(loss(outputs, targets), terms["risk_loss"] + 0.5 * box + 0.25 * side)
 
 
 def test_a_term_switched_off_reaches_no_score() -> None:

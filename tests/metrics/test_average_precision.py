@@ -33,6 +33,10 @@ def test_a_second_box_on_a_nodule_is_a_false_one_and_max_boxes_cuts() -> None:
     far = [torch.tensor([_cube(900), _cube(0)])]
     assert average_precision(far, scores, truth).at_iou_10 == pytest.approx(51 / 2 / 101)
     assert average_precision(far, scores, truth, max_boxes=1).at_iou_10 == 0
+    many = [torch.tensor([_cube(900 + x) for x in range(150)] + [_cube(0)])]
+    falling = [torch.linspace(1, 0, 151)]
+    assert average_precision(many, falling, truth).at_iou_10 == 0
+    assert average_precision(many, falling, truth, max_boxes=151).at_iou_10 > 0
 
 
 def test_perfect_boxes_and_no_boxes() -> None:

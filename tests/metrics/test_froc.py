@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import luna16_loops
-from metrics.froc import main
 from metrics.froc_curve import (
     FALSE_POSITIVES_PER_SCAN,
     froc_difference,
@@ -47,10 +45,6 @@ class _Tables:
 
     def outcome(self) -> luna16_loops.Outcome:
         return luna16_loops.evaluate(self.annotations, self.excluded, self.series, self.submission)
-
-    def arguments(self) -> list[str]:
-        names = ("annotations", "excluded", "seriesuids", "submission")
-        return [part for name in names for part in (f"--{name}", str(getattr(self, name)))]
 
 
 def _random_tables(folder: Path, *, scans: int, seed: int, decimals: int) -> _Tables:
@@ -202,75 +196,6 @@ def test_the_paired_difference_is_that_of_the_same_draws(tmp_path: Path) -> None
     assert froc_difference(marks, marks)[1] == (0.0, 0.0, 0)
     with pytest.raises(ValueError, match="the same nodules on both sides, got 24 in 24 scans"):
         froc_difference(marks, worse._replace(nodules=worse.nodules + 1))
-
-
-_LAST = re.compile(r"CPM \d\.\d{6} \[\d\.\d{6}, \d\.\d{6}\]")
-
-
-def test_the_command_prints_sensitivities_counts_and_the_score(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tables = _random_tables(tmp_path, scans=12, seed=2, decimals=4)
-    marks = tables.matched()
-    assert main(tables.arguments()) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert _LAST.fullmatch(lines[-1])
-    assert f"CPM {froc_sensitivities(marks).mean():.6f}" in lines[-1]
-    assert f"true {marks.true}, false {marks.false}, missed {marks.missed}, " in lines[-2]
-    assert sum(line.startswith("sensitivity at") for line in lines) == 7
-    assert main([*tables.arguments(), "--compare", str(tables.submission)]) == 0
-    compared = capsys.readouterr().out.splitlines()
-    assert "CPM less that of submission.csv, paired: +0.000000 [+0.000000, +0.000000]" in compared
-    assert compared[-1] == lines[-1]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "rule"),
-    [
-        ("submission", "seriesuid,coordX,coordY,coordZ,probability\n", r"submission.csv must have at least one mark"),
-        ("submission", "", r"submission.csv must have the columns seriesuid.*row 1"),
-        ("submission", "seriesuid,coordX,coordY,coordZ\n", r"probability is missing from"),
-        ("submission", "seriesuid,coordX,coordY,coordZ,probability\n\n1.2.99,1,2,3,0.5\n", r"got '1.2.99' in row 3"),
-        ("submission", "seriesuid,coordX,coordY,coordZ,probability\n1.2.0,1,two,3,0.5\n", r"a number as coordY, got 'two' in row 2"),
-        ("submission", "seriesuid,coordX,coordY,coordZ,probability\n1.2.0,1,2,3,nan\n", r"a number as probability, got 'nan' in row 2"),
-        ("submission", "seriesuid,coordX,coordY,coordZ,probability\n1.2.0,1,2,3\n", r"5 values in each row, got 4 in row 2"),
-        ("annotations", "seriesuid,coordX,coordY,coordZ,diameter_mm\n", r"annotations.csv must have a nodule"),
-        ("annotations", "seriesuid,coordX,coordY,coordZ,diameter_mm\n1.2.0,1,2,inf,5\n", r"coordZ, got 'inf' in row 2"),
-        ("excluded", "seriesuid,x,y,z,diameter_mm\n", r"coordX, coordY, coordZ are missing"),
-        ("seriesuids", "\n", r"seriesuids.csv must list at least one series, got none"),
-        ("seriesuids", "1.2.0\n1.2.1\n1.2.0\n", r"each series once, got 1.2.0 in rows 1 and 3"),
-    ],
-)  # fmt: skip
-def test_a_table_that_breaks_a_rule_ends_the_command_with_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, rule: str
-) -> None:
-    tables = _random_tables(tmp_path, scans=12, seed=2, decimals=4)
-    getattr(tables, name).write_text(text)
-    assert main(tables.arguments()) == 1
-    error = capsys.readouterr().err
-    assert re.search(rule, error) and error.count("\n") == 1
-
-
-def test_a_missing_table_ends_the_command_with_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tables = _random_tables(tmp_path, scans=12, seed=2, decimals=4)
-    tables.excluded.unlink()
-    assert main(tables.arguments()) == 1
-    assert re.fullmatch(r".*excluded.csv must be a readable file: .*\n", capsys.readouterr().err)
-
-
-def test_findings_of_other_series_are_left_out_and_columns_go_by_name(tmp_path: Path) -> None:
-    tables = _Tables(tmp_path, ["a", "b"])
-    tables.annotations.write_text(
-        "diameter_mm, coordZ,coordY,coordX,reader,seriesuid\n4,3,2,1,x,b\n5,0,0,0,y,elsewhere\n"
-    )
-    findings = read_findings(tables.annotations, ["a", "b"])
-    assert findings.scan.tolist() == [1]
-    assert findings.centre_mm.tolist() == [[1.0, 2.0, 3.0]]
-    assert findings.value.tolist() == [4.0]
-    tables.seriesuids.write_text("\ufeffseriesuid\r\na\r\n\r\nb\r\n", encoding="utf-8")
-    assert read_series(tables.seriesuids) == ["a", "b"]
 
 
 @pytest.mark.skipif(not _LUNA16.is_dir(), reason="needs the tables of LUNA16")

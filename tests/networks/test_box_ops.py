@@ -152,6 +152,18 @@ def test_the_grid_finds_each_overlapping_pair_once() -> None:
     assert len(expected) < grid.candidates < 400 * 399 / 4
 
 
+def test_the_grid_misses_no_pair_of_boxes_as_small_as_the_rounding() -> None:
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(5):
+        low = 1e5 + 0.1 * torch.rand(300, 3, generator=generator)  # float32 steps are 1/128 here
+        boxes = torch.cat([low, low + 0.015 + 0.03 * torch.rand(300, 3, generator=generator)], 1)
+        first, second = BoxGrid(boxes.T.contiguous().numpy(), 0.33).overlapping_pairs()
+        expected = (box_iou(boxes, boxes) > 0.33).triu(1).nonzero().tolist()
+        pairs = sorted(zip(first.tolist(), second.tolist(), strict=True))
+        assert pairs == [tuple(pair) for pair in expected]
+        assert pairs
+
+
 def test_the_grid_can_compare_the_first_boxes_with_the_others_only() -> None:
     boxes = _random(400, 3, 4)
     first, second = BoxGrid(boxes.T.contiguous().numpy(), 0.1, queries=50).overlapping_pairs()

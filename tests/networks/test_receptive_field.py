@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import time
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
@@ -58,7 +59,7 @@ def positive_network(network: nn.Module) -> nn.Module:
             if isinstance(child, NORMS):
                 setattr(parent, name, nn.Identity())
             elif isinstance(child, (nn.MaxPool2d, nn.MaxPool3d)):
-                average = nn.AvgPool2d if isinstance(child, nn.MaxPool2d) else nn.AvgPool3d
+                average: Any = nn.AvgPool2d if isinstance(child, nn.MaxPool2d) else nn.AvgPool3d
                 setattr(parent, name, average(child.kernel_size, child.stride, child.padding))
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -96,6 +97,10 @@ def probed_field(network, shape, axis, field) -> dict[str, int]:
         left.append(centre - low)
         right.append(high - centre)
     return {"size": max(sizes), "size_min": min(sizes), "left": max(left), "right": max(right)}
+
+
+# MONAI types a level's stride as one int, but takes one per axis.
+ANISOTROPIC: Any = ((2, 1), (3, 2))
 
 
 def _unet() -> nn.Module:
@@ -160,6 +165,23 @@ NETWORKS = {
         ),
         *(2, 96, 32),
     ),
+    "resampled": lambda: (
+        nn.Sequential(
+            nn.Upsample(scale_factor=(0.5, 1.5), mode="nearest-exact"),
+            nn.Conv2d(1, 1, (3, 2)),
+            nn.Upsample(scale_factor=(1.5, 0.5), mode="bilinear"),
+        ),
+        *(2, 48, 24),
+    ),
+    "padded and cropped": lambda: (
+        nn.Sequential(
+            nn.ConstantPad2d((1, 3, -2, 0), 0.0),
+            nn.Conv2d(1, 1, (3, 2)),
+            Lambda(lambda x: x[:, :, 1:-3, 3::2]),
+            nn.ReflectionPad2d((4, 1, 0, 2)),
+        ),
+        *(2, 32, 32),
+    ),
     "skips": lambda: (
         nn.Sequential(
             Skip(nn.Conv2d(1, 1, (7, 1)), nn.Conv2d(1, 1, 3, padding=(3, 0)), joins=True),
@@ -189,7 +211,7 @@ NETWORKS = {
     ),
     "UNet": lambda: (_unet(), *(3, 160, 8)),
     "UNet, 2D": lambda: (
-        UNet(2, 1, 1, channels=(2, 2, 3), strides=((2, 1), (3, 2)), kernel_size=(3, 5)),
+        UNet(2, 1, 1, channels=(2, 2, 3), strides=ANISOTROPIC, kernel_size=(3, 5)),
         *(2, 144, 24),
     ),
     "BasicUNet": lambda: (BasicUNet(3, 1, 1, features=(2, 2, 2, 2, 2, 2)), *(3, 256, 16)),
@@ -244,7 +266,7 @@ def test_the_lectures_formula() -> None:
     field = receptive_field(network, (1, 1, 16, 16, 16))
     expected = sum(k - 1 for k in kernels) + 1
     assert field.size == field.size_min == (expected,) * 3
-    assert field.divisor == field.stride == (1, 1, 1)
+    assert field.divisor == (1, 1, 1) and field.stride == (Fraction(1),) * 3
     running = [1 + sum(k - 1 for k in kernels[: i + 1]) for i in range(len(kernels))]
     assert [layer.size[0] for layer in field.layers] == running
 
@@ -260,8 +282,8 @@ def test_hand_values() -> None:
     # Coarse voxel j reads 2j-3 to 2j+3; outputs 2j and 2j+1 read only it.
     assert field.size == field.size_min == (7,)
     assert (field.left, field.right) == ((4,), (3,))
-    assert field.stride == (1,) and field.divisor == (2,)
-    assert [layer.stride for layer in field.layers] == [(2,), (2,), (1,)]
+    assert field.stride == (Fraction(1),) and field.divisor == (2,)
+    assert [int(layer.stride[0]) for layer in field.layers] == [2, 2, 1]
 
 
 def test_the_size_does_not_depend_on_the_window() -> None:
@@ -274,6 +296,11 @@ def test_half_a_voxel_of_stride() -> None:
     field = receptive_field(nn.Upsample(scale_factor=2, mode="trilinear"), (1, 1, 8, 8, 8))
     assert field.stride == (Fraction(1, 2),) * 3
     assert field.size == (2, 2, 2) and field.divisor == (1, 1, 1)
+
+
+def test_bicubic_interpolation_reads_four_samples() -> None:
+    field = receptive_field(nn.Upsample(scale_factor=2, mode="bicubic"), (1, 1, 8, 8))
+    assert field.size == field.size_min == (4, 4)
 
 
 def test_aligned_corners() -> None:
@@ -302,6 +329,22 @@ def test_a_global_pool_sees_the_whole_window(head) -> None:
     assert field.left == field.right == (15, 15, 7)
 
 
+def test_layers_before_a_global_pool_count_every_phase() -> None:
+    """Index 0 of this transposed convolution reads one sample, index 2 reads two."""
+    network = nn.Sequential(
+        nn.ConvTranspose1d(1, 1, 4, stride=3, padding=1), nn.AdaptiveMaxPool1d(1)
+    )
+    first, last = receptive_field(network, (1, 1, 9)).layers
+    assert first.size == (2,) and last.size == (9,)
+
+
+def test_an_adaptive_pool_with_unequal_windows() -> None:
+    """8 samples to 3: 0 to 2, 2 to 5 and 5 to 7."""
+    field = receptive_field(nn.AdaptiveAvgPool2d((3, 4)), (1, 1, 8, 8))
+    assert field.size == (4, 2) and field.size_min == (3, 2)
+    assert field.stride == (Fraction(8, 3), Fraction(2)) and field.whole_window == (False, False)
+
+
 def test_a_pool_along_one_axis() -> None:
     network = nn.Sequential(nn.Conv2d(1, 1, 3), nn.AdaptiveAvgPool2d((1, None)))
     field = receptive_field(network, (1, 1, 20, 30))
@@ -321,7 +364,7 @@ def test_a_classifier_and_its_encoder() -> None:
     assert receptive_field(network, (1, 1, 64, 64, 48)).whole_window == (True,) * 3
     encoder = receptive_field(network.encoder, (1, 1, 64, 64, 48), spacing_mm=(0.7, 0.7, 2.5))
     # Kernels of 3 at strides 1, 2, 2, 2 and 4 of their input: 1 + 2 * (1 + 2 + 2 + 2 + 4).
-    assert encoder.size == (23, 23, 23) and encoder.stride == encoder.divisor == (4, 4, 4)
+    assert encoder.size == (23, 23, 23) and encoder.divisor == (4, 4, 4)
     assert encoder.size_mm == pytest.approx((16.1, 16.1, 57.5))
 
 
@@ -361,7 +404,7 @@ def test_a_norm_over_the_window(norm) -> None:
     assert field.norm_sees_window and field.size == (3, 3)
     image = torch.rand(1, 1, 12, 14, requires_grad=True)
     network(image)[0, 0, 6, 6].backward()
-    assert torch.count_nonzero(image.grad) == 12 * 14
+    assert image.grad is not None and torch.count_nonzero(image.grad) == 12 * 14
     in_eval = receptive_field(network.eval(), (2, 1, 12, 14))
     assert in_eval.norm_sees_window == (not isinstance(norm, nn.BatchNorm2d))
 

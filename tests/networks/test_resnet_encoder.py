@@ -40,9 +40,7 @@ def test_two_dimensions() -> None:
 
 def test_lists_of_unlike_length_are_refused() -> None:
     with pytest.raises(ValueError, match="one entry more than blocks, got 2, 3 and 1"):
-        ResNetEncoder(
-            spatial_dims=3, in_channels=1, channels=[4, 8], strides=[2, 2, 2], blocks=[1]
-        )
+        ResNetEncoder(spatial_dims=3, in_channels=1, channels=[4, 8], strides=[2, 2, 2], blocks=[1])
     with pytest.raises(ValueError, match=r"a stride must have 2 entries, got \[2, 2, 1\]"):
         ResNetEncoder(
             spatial_dims=2, in_channels=1, channels=[4, 8], strides=[[2, 2, 1], 2], blocks=[1]
