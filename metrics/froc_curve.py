@@ -85,29 +85,43 @@ def _read_off(marks: MatchedMarks, draws: Iterable[IntArray]) -> Iterator[FloatA
     positives in 888 scans a rate's last bit decides which nodules are to its left.
     """
     order = np.argsort(-marks.score, kind="stable")
-    score, scan = marks.score[order], marks.scan[order]
-    is_false = ~marks.is_nodule[order]
-    ends = np.flatnonzero(np.append(score[1:] != score[:-1], True)) if len(score) else score[:0]
-    ends = np.append(-1, ends).astype(np.intp) + 1  # how many marks each threshold lets through
-    false = np.zeros(len(score) + 1)
-    passed = np.zeros(len(score) + 1)
+    score, scan, is_nodule = marks.score[order], marks.scan[order], marks.is_nodule[order]
+    is_false = (~is_nodule).astype(np.float64)
+    changes = np.flatnonzero(score[1:] != score[:-1]) + 1
+    passing = np.concatenate(([0], changes, [len(score)]))  # marks that each threshold lets through
+    scan_count = len(marks.nodules)
+    found_in_scan = np.bincount(scan, weights=is_nodule, minlength=scan_count)
+    false_in_scan = np.bincount(scan, weights=is_false, minlength=scan_count)
+    # The curve is read up to here only; half as many false marks again suffice most draws.
+    last_false = FALSE_POSITIVES_PER_SCAN[-1] * scan_count
+    enough = int(np.searchsorted(np.cumsum(is_false), 1.5 * last_false))
+    leading = passing[: np.searchsorted(passing, enough) + 1]
     for times in draws:
         nodules = float(times @ marks.nodules)
         if not nodules:
             yield np.full(len(FALSE_POSITIVES_PER_SCAN), np.nan)
             continue
-        weight = times.astype(np.float64).take(scan)
-        np.cumsum(weight, out=passed[1:])
-        np.cumsum(weight * is_false, out=false[1:])
-        false_count, true_count = false.take(ends), passed.take(ends)
-        true_count -= false_count
-        rates = _official_ratio(false_count, len(times))
-        sensitivity = _official_ratio(true_count, nodules)
+        weight = times.astype(np.float64)
+        found, false = _cumulative(weight.take(scan[: leading[-1]]), is_false, leading)
+        if false[-1] <= last_false:
+            found, false = _cumulative(weight.take(scan), is_false, passing)
+        rates = _official_ratio(false, float(weight @ false_in_scan), scan_count)
+        sensitivity = _official_ratio(found, float(weight @ found_in_scan), nodules)
         yield np.interp(FALSE_POSITIVES_PER_SCAN, rates, sensitivity)
 
 
-def _official_ratio(counts: FloatArray, denominator: float) -> FloatArray:
-    total = counts[-1]
+def _cumulative(
+    weight: FloatArray, is_false: FloatArray, passing: IntArray
+) -> tuple[FloatArray, FloatArray]:
+    """Found nodules and false marks among the first marks, as many as each of ``passing``."""
+    passed, false = np.zeros(len(weight) + 1), np.zeros(len(weight) + 1)
+    np.cumsum(weight, out=passed[1:])
+    np.cumsum(weight * is_false[: len(weight)], out=false[1:])
+    false = false.take(passing)
+    return passed.take(passing) - false, false
+
+
+def _official_ratio(counts: FloatArray, total: float, denominator: float) -> FloatArray:
     return counts / total * total / denominator if total else counts
 
 

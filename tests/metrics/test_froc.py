@@ -93,6 +93,23 @@ def test_each_resample_and_the_interval_are_those_of_the_loops(tmp_path: Path) -
     assert intervals.cpm == pytest.approx((cpm[2], cpm[78], 0), rel=1e-12)
 
 
+def test_a_draw_without_the_scan_of_most_false_marks_is_read_off_further_down() -> None:
+    rng = np.random.default_rng(0)
+    scan = np.concatenate((np.repeat(np.arange(10), 6), np.zeros(300, dtype=int)))
+    is_nodule = np.arange(360) % 6 < 3
+    is_nodule[60:] = False
+    score = rng.random(360) + (scan == 0)
+    marks = MatchedMarks(scan, score, is_nodule, np.full(10, 3), ignored=0, double=0)
+    series = [str(number) for number in range(10)]
+    outcome = luna16_loops.Outcome(
+        is_nodule.tolist(), score.tolist(), [False] * 360, [str(number) for number in scan], {}
+    )
+    curves = luna16_loops.resampled_curves(outcome, series, 60, seed=1)
+    cpm = np.sort([np.interp(FALSE_POSITIVES_PER_SCAN, *curve).mean() for curve in curves])
+    ours = froc_intervals(marks, resamples=60, seed=1).cpm
+    assert ours == pytest.approx((cpm[1], cpm[58], 0), rel=1e-12)
+
+
 def test_the_rate_of_one_in_eight_of_888_scans_is_read_off_as_by_the_loops() -> None:
     rng = np.random.default_rng(0)
     for false in range(110, 400, 3):  # 111 false marks are 1/8 a scan, up to the last bit
