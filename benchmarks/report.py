@@ -21,17 +21,17 @@ _PACKAGES = ("monai", "numpy", "scikit-learn", "scipy", "torch")
 
 
 class Row(NamedTuple):
-    """One quantity, of which less is better, of Locus and of its peer."""
+    """One quantity, of which less is better, of Locus and of its peer, None where none was run."""
 
     what: str
     ours: float
-    peer: float
+    peer: float | None
     unit: str
 
     @property
-    def ratio(self) -> float:
+    def ratio(self) -> float | None:
         """How many times the peer's is ours."""
-        return self.peer / self.ours
+        return None if self.peer is None else self.peer / self.ours
 
 
 class Times(NamedTuple):
@@ -77,9 +77,9 @@ def write_report(name: str, rows: Sequence[Row], *, notes: Sequence[str] = ()) -
         "rows": [
             {
                 "what": row.what,
-                "ours": float(f"{row.ours:.4g}"),
-                "peer": float(f"{row.peer:.4g}"),
-                "ratio": float(f"{row.ratio:.4g}"),
+                "ours": _rounded(row.ours),
+                "peer": _rounded(row.peer),
+                "ratio": _rounded(row.ratio),
                 "unit": row.unit,
             }
             for row in rows
@@ -91,12 +91,16 @@ def write_report(name: str, rows: Sequence[Row], *, notes: Sequence[str] = ()) -
     print("what, ours, peer, ratio")
     width = max(len(row.what) for row in rows)
     for row in rows:
-        print(
-            f"{row.what:{width}}  {row.ours:10.4g}  {row.peer:10.4g} {row.unit}  {row.ratio:.4g}x"
-        )
+        peer = f"{row.peer:10.4g}" if row.peer is not None else " " * 10
+        ratio = f"  {row.ratio:.4g}x" if row.ratio is not None else ""
+        print(f"{row.what:{width}}  {row.ours:10.4g}  {peer} {row.unit}{ratio}")
     for note in notes:
         print(note)
     return path
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _processor() -> str:

@@ -60,8 +60,10 @@ def main() -> None:
 
 
 def _one_scan() -> CohortSettings:
-    extent_mm = tuple(size * mm for size, mm in zip(SHAPE, SPACING_MM, strict=True))
-    scanner = ScannerSettings(spacing_mm=SPACING_MM, field_of_view_mm=extent_mm)
+    height_mm, width_mm, depth_mm = (size * mm for size, mm in zip(SHAPE, SPACING_MM, strict=True))
+    scanner = ScannerSettings(
+        spacing_mm=SPACING_MM, field_of_view_mm=(height_mm, width_mm, depth_mm)
+    )
     return CohortSettings(training=0, validation=0, testing=1, scanner=scanner)
 
 

@@ -41,7 +41,7 @@ def draw_attention_comparison(
     axes = figure.subplots(len(items), columns, squeeze=False)
     results = {title: _by_scan(folder) for title, folder in predictions.items()}
     for row, item in zip(axes, items, strict=True):
-        scan = nib.load(item["image"])
+        scan: Any = nib.load(item["image"])
         box = next(
             np.array(box)
             for box, label in zip(item["boxes"], item["box_labels"], strict=True)
@@ -52,7 +52,8 @@ def draw_attention_comparison(
         row[0].set_title(f"{item['patient_id']}: cancer in the box", color="white", fontsize=10)
         for axis, (title, folder) in zip(row[1:], predictions.items(), strict=True):
             result = results[title][item["image"]]
-            attention = nib.load(folder / result["attention"]).get_fdata(dtype=np.float32)
+            volume: Any = nib.load(folder / result["attention"])
+            attention = volume.get_fdata(dtype=np.float32)
             _draw(axis, planes, scan, box=box, attention=attention)
             axis.set_title(f"{title}: risk {result['risk']:.2f}", color="white", fontsize=10)
     figure.tight_layout(pad=0.6)

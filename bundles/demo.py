@@ -15,7 +15,7 @@ BUNDLE = "lung_ct_cancer_risk"
 # Coarse voxels and large nodules: what two cores learn in minutes. Chosen by how well plain
 # training learns, before any comparison of the two trainings.
 COHORT = CohortSettings(
-    training=96,
+    training=80,
     validation=24,
     testing=48,
     seed=1,

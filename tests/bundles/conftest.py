@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from bundles.__main__ import main
 from cohorts import CohortSettings, ScannerSettings, make_cohort
 
 
@@ -19,3 +21,30 @@ def datalist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scanner=ScannerSettings(spacing_mm=(6.0, 6.0, 6.0)),
     )
     return make_cohort(settings, tmp_path_factory.mktemp("phantom"), quiet=True)
+
+
+@pytest.fixture(scope="session")
+def small_settings() -> list[str]:
+    """What makes the cancer-risk bundle train in seconds."""
+    settings = (
+        "spacing_mm=[6, 6, 6]",
+        "crop_shape=[48, 40, 48]",
+        "batch_size=2",
+        "num_workers=0",
+        "network_def::channels=[4, 4, 8, 8]",
+    )
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def workplace(
+    tmp_path_factory: pytest.TempPathFactory, datalist: Path, small_settings: list[str]
+) -> Iterator[Path]:
+    """A folder in which the cancer-risk bundle has been trained for two epochs."""
+    folder = tmp_path_factory.mktemp("workplace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setattr("bundles.__main__.runs_folder", lambda: folder / "runs")
+        arguments = ["train", "lung_ct_cancer_risk", "--datalist", str(datalist), *small_settings]
+        assert main([*arguments, "--set", "max_epochs=2"]) == 0
+        yield folder

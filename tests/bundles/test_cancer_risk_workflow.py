@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -14,34 +13,11 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from bundles.__main__ import main
 
 BUNDLE = "lung_ct_cancer_risk"
-SMALL = [
-    "--set",
-    "spacing_mm=[6, 6, 6]",
-    "--set",
-    "crop_shape=[48, 40, 48]",
-    "--set",
-    "batch_size=2",
-    "--set",
-    "num_workers=0",
-    "--set",
-    "network_def::channels=[4, 4, 8, 8]",
-]
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory: pytest.TempPathFactory, datalist: Path) -> Iterator[Path]:
-    """A folder in which the bundle has been trained for two epochs."""
-    folder = tmp_path_factory.mktemp("workplace")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.setattr("bundles.__main__.runs_folder", lambda: folder / "runs")
-        arguments = ["train", BUNDLE, "--datalist", str(datalist), *SMALL]
-        assert main([*arguments, "--set", "max_epochs=2"]) == 0
-        yield folder
 
 
 def _run_dir(workplace: Path) -> Path:
@@ -53,6 +29,21 @@ def _predict(workplace: Path, output: str, *scans: Path | str) -> int:
     return main([*arguments, *map(str, scans)])
 
 
+def _tracked(store: str) -> tuple[MlflowClient, Run]:
+    """The one run of a store."""
+    client = MlflowClient(tracking_uri=store)
+    experiment = client.get_experiment_by_name(BUNDLE)
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    return client, run
+
+
+def _volume(path: Path) -> nib.Nifti1Image:
+    volume = nib.load(path)
+    assert isinstance(volume, nib.Nifti1Image)
+    return volume
+
+
 def _items(datalist: Path, split: str) -> list[dict]:
     return json.loads(datalist.read_text())[split]
 
@@ -60,9 +51,7 @@ def _items(datalist: Path, split: str) -> list[dict]:
 def test_training_leaves_weights_curves_and_one_tracked_run(workplace: Path) -> None:
     files = {path.name for path in _run_dir(workplace).iterdir()}
     assert {"model.pt", "last.pt", "config.yaml", "trained.yaml", "curves.png"} <= files
-    client = MlflowClient(tracking_uri=f"sqlite:///{workplace}/mlflow.db")
-    experiment = client.get_experiment_by_name(BUNDLE)
-    (run,) = client.search_runs([experiment.experiment_id])
+    client, run = _tracked(f"sqlite:///{workplace}/mlflow.db")
     assert run.info.status == "FINISHED"
     assert {"loss", "risk_loss", "box_loss", "side_loss"} <= {
         name.split("/")[-1].removeprefix("val_").removeprefix("train_") for name in run.data.metrics
@@ -72,9 +61,19 @@ def test_training_leaves_weights_curves_and_one_tracked_run(workplace: Path) -> 
     assert {"model.pt", "config.yaml", "curves.png"} <= artifacts
 
 
-def test_training_goes_on_where_it_stopped(workplace: Path, datalist: Path) -> None:
+def test_training_goes_on_where_it_stopped(
+    workplace: Path, datalist: Path, small_settings: list[str]
+) -> None:
     run_dir = _run_dir(workplace)
-    arguments = ["train", BUNDLE, "--datalist", str(datalist), *SMALL, "--set", "max_epochs=3"]
+    arguments = [
+        "train",
+        BUNDLE,
+        "--datalist",
+        str(datalist),
+        *small_settings,
+        "--set",
+        "max_epochs=3",
+    ]
     assert main([*arguments, "--resume", str(run_dir / "last.pt")]) == 0
     checkpoint = torch.load(run_dir / "last.pt", weights_only=True)
     assert checkpoint["trainer"]["iteration"] == 6
@@ -100,7 +99,7 @@ def test_prediction_needs_no_truth_and_keeps_the_scans_geometry(
     (result,) = report["scans"]
     assert 0 < result["risk"] < 1
     assert report["failed"] == []
-    source, attention = nib.load(scan), nib.load(workplace / "one" / result["attention"])
+    source, attention = _volume(scan), _volume(workplace / "one" / result["attention"])
     assert attention.shape == source.shape
     np.testing.assert_allclose(attention.affine, source.affine, atol=1e-5)
     assert (workplace / "one" / result["overlay"]).stat().st_size > 10_000
@@ -125,7 +124,7 @@ def test_one_bad_scan_does_not_lose_the_others(
 def test_the_same_scan_in_other_orientations_has_the_same_risk(
     workplace: Path, datalist: Path
 ) -> None:
-    scan = nib.load(datalist.parent / _items(datalist, "testing")[0]["image"])
+    scan = _volume(datalist.parent / _items(datalist, "testing")[0]["image"])
     paths = []
     for name, codes in {"ras": "RAS", "sla": "SLA", "pir": "PIR"}.items():
         target = nib.orientations.axcodes2ornt(codes)
@@ -171,11 +170,20 @@ def test_nothing_trained_yet(
     assert "must have been trained" in capsys.readouterr().err
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_a_run_marked_killed(tmp_path: Path, datalist: Path) -> None:
+def test_ctrl_c_leaves_a_checkpoint_and_a_run_marked_killed(
+    tmp_path: Path, datalist: Path, small_settings: list[str]
+) -> None:
     store = f"sqlite:///{tmp_path}/mlflow.db"
     command = [sys.executable, "-m", "bundles", "train", BUNDLE, "--datalist", str(datalist)]
     process = subprocess.Popen(
-        [*command, *SMALL, "--set", "max_epochs=10000", "--set", f"run_dir={tmp_path}/run"],
+        [
+            *command,
+            *small_settings,
+            "--set",
+            "max_epochs=10000",
+            "--set",
+            f"run_dir={tmp_path}/run",
+        ],
         env={**os.environ, "MLFLOW_TRACKING_URI": store},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -189,6 +197,5 @@ def test_ctrl_c_leaves_a_checkpoint_and_a_run_marked_killed(tmp_path: Path, data
     assert process.returncode in (130, -signal.SIGINT), output.decode()
     (checkpoint,) = tmp_path.glob("run/last.pt")
     assert torch.load(checkpoint, weights_only=True)["trainer"]["iteration"] > 0
-    client = MlflowClient(tracking_uri=store)
-    (run,) = client.search_runs([client.get_experiment_by_name(BUNDLE).experiment_id])
+    _, run = _tracked(store)
     assert run.info.status == "KILLED"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ class _Network(nn.Module):
         return {"logits": scores.mean(dim=(2, 3, 4)), "scores": scores}
 
 
-def _sample(index: int, lesion: bool) -> dict:
+def _sample(index: int, lesion: bool) -> Any:
     mask = torch.zeros(1, 4, 4, 4)
     mask[0, 1, 2, 3] = float(lesion)
     image = MetaTensor(torch.rand(1, 16, 16, 16), torch.eye(4))
@@ -27,7 +28,7 @@ def _sample(index: int, lesion: bool) -> dict:
 
 
 def test_the_first_scans_with_a_lesion_are_drawn(tmp_path: Path) -> None:
-    samples = [_sample(index, lesion=index % 2 == 1) for index in range(2 * EXAMPLES + 2)]
+    samples: Any = [_sample(index, lesion=index % 2 == 1) for index in range(2 * EXAMPLES + 2)]
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(samples, batch_size=1, collate_fn=_collate),
@@ -43,9 +44,10 @@ def test_the_first_scans_with_a_lesion_are_drawn(tmp_path: Path) -> None:
 
 
 def test_without_a_lesion_nothing_is_drawn(tmp_path: Path) -> None:
+    none: Any = [_sample(0, lesion=False)]
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
-        val_data_loader=DataLoader([_sample(0, lesion=False)], collate_fn=_collate),
+        val_data_loader=DataLoader(none, collate_fn=_collate),
         network=_Network(),
         prepare_batch=PrepareTargets(["box_mask", "patient_id"]),
         decollate=False,
@@ -64,7 +66,7 @@ def test_boxes_stand_round_each_lesions_cells() -> None:
     assert np.allclose(boxes, [[0, 0, 0, 4, 2, 4], [8, 6, 4, 16, 8, 8]])
 
 
-def _collate(samples: list[dict]) -> dict:
+def _collate(samples: list[dict[str, Any]]) -> dict[str, Any]:
     (sample,) = samples
     return {
         "image": MetaTensor(sample["image"][None], sample["image"].affine),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,7 +38,7 @@ def _trainer(run_dir: Path, max_epochs: int, resume: str | None = None) -> Super
     torch.manual_seed(0)
     network, loss = _Network(), _Loss()
     x = torch.randn(8, 3)
-    data = [{"image": image, "label": image.sum(dim=0, keepdim=True)} for image in x]
+    data: Any = [{"image": image, "label": image.sum(dim=0, keepdim=True)} for image in x]
     metric = MeanLossTerms(loss, output_transform=from_engine(["pred", "label"]))
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
@@ -48,7 +49,7 @@ def _trainer(run_dir: Path, max_epochs: int, resume: str | None = None) -> Super
         decollate=False,
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    schedule: Any = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
     return SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=max_epochs,
@@ -73,7 +74,7 @@ def _trainer(run_dir: Path, max_epochs: int, resume: str | None = None) -> Super
 
 
 def _weights(trainer: SupervisedTrainer) -> torch.Tensor:
-    return trainer.network.layer.weight.detach().clone()
+    return trainer.network.state_dict()["layer.weight"].clone()
 
 
 def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
@@ -94,7 +95,9 @@ def test_the_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
     def spoil(engine: SupervisedTrainer) -> None:
         seen[engine.state.epoch] = _weights(engine)
         if engine.state.epoch == 2:
-            nn.init.constant_(engine.network.layer.weight, 100)
+            engine.network.load_state_dict(
+                {"layer.weight": torch.full((1, 3), 100.0)}, strict=False
+            )
 
     trainer.run()
     best = torch.load(tmp_path / "model.pt", weights_only=True)

@@ -104,6 +104,6 @@ def test_ten_thousand_patients_take_about_a_second_at_most() -> None:
     rng = np.random.default_rng(5)
     labels = (rng.random(10_000) < 0.1).astype(int)
     statistic = partial(weighted_auroc, rng.normal(size=10_000) + labels, labels)
-    start = time.perf_counter()
+    start = time.process_time()
     bootstrap_interval(statistic, _ids(10_000))
-    assert time.perf_counter() - start < 3  # 0.25 s alone on one core; the machine may be shared
+    assert time.process_time() - start < 3  # 0.25 s alone on one core; the machine may be shared

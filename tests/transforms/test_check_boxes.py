@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Hashable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +30,7 @@ def test_boxes_in_the_scan_pass_and_so_do_none() -> None:
     ],
 )
 def test_a_box_outside_is_refused_by_name_rule_and_value(box: list[float], voxels: str) -> None:
-    sample = {"image": _scan(), "boxes": [[-8, -8, 10, 4, 4, 4], box]}
+    sample: dict[Hashable, Any] = {"image": _scan(), "boxes": [[-8, -8, 10, 4, 4, 4], box]}
     with pytest.raises(ScanError) as caught:
         CheckBoxesd()(sample)
     message = str(caught.value)
