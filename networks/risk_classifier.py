@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from monai.networks.layers.factories import Norm
 from torch import nn
 
 from networks.attention_pool import AttentionPool
@@ -53,13 +54,14 @@ class RiskClassifier(nn.Module):
             blocks=blocks,
         )
         features = self.encoder.out_channels
+        # Centred, so that what a head picks out stands against the average of the scan. On the
+        # positive features that a ReLU leaves, all pooled vectors look alike: the first steps move
+        # every hidden feature the same way, and the risk is a constant from then on.
+        self.norm = Norm[Norm.BATCH, spatial_dims](features)
         self.pool = AttentionPool(spatial_dims=spatial_dims, in_channels=features, heads=heads)
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Linear(heads * features, hidden_features),
-            # Pooled features are all positive: without the norm the first steps move every hidden
-            # feature the same way, below zero, and the risk is a constant from then on.
-            nn.LayerNorm(hidden_features),
             nn.ReLU(inplace=True),
             nn.Linear(hidden_features, 1),
         )
@@ -67,6 +69,6 @@ class RiskClassifier(nn.Module):
     def forward(
         self, image: torch.Tensor, with_attention: bool = False
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        pooled, scores = self.pool(self.encoder(image))
+        pooled, scores = self.pool(self.norm(self.encoder(image)))
         logits = self.classifier(pooled)
         return {"logits": logits, "scores": scores} if with_attention else logits

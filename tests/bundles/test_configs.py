@@ -10,6 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from monai.bundle import ConfigWorkflow, verify_net_in_out
 from monai.bundle.config_item import ComponentLocator
 
 from bundles.run_bundle import BUNDLES_ROOT, TRACKING, bundle_names, config_files, merged_config
@@ -111,3 +112,37 @@ def test_pinned_versions_agree_with_the_requirements(bundle: str) -> None:
         "numpy": metadata["numpy_version"],
     }.items():
         assert pins[package] == version, package
+
+
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_the_network_takes_and_gives_what_the_metadata_says(bundle: str) -> None:
+    configs = BUNDLES_ROOT / bundle / "configs"
+    verify_net_in_out(
+        net_id="network_def",
+        meta_file=str(configs / "metadata.json"),
+        config_file=str(configs / "common.yaml"),
+        device="cpu",
+        n=8,
+        any=16,
+    )
+
+
+@pytest.mark.parametrize(("workflow", "kind"), [("train", "train"), ("inference", "infer")])
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_monais_properties_are_all_there(
+    bundle: str, workflow: str, kind: str, datalist: Path, tmp_path: Path
+) -> None:
+    configs = BUNDLES_ROOT / bundle / "configs"
+    config = ConfigWorkflow(
+        config_file=[str(configs / "common.yaml"), str(configs / f"{workflow}.yaml")],
+        meta_file=str(configs / "metadata.json"),
+        logging_file=str(configs / "logging.conf"),
+        workflow_type=kind,
+        data_list=str(datalist),
+        dataset_dir=str(datalist.parent),
+        run_dir=str(tmp_path),
+    )
+    config.initialize()
+    if kind == "train":
+        config.parser["cache_rate"] = 0.0
+    assert config.check_properties() == []
