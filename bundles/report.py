@@ -39,8 +39,9 @@ $table
 <p>In brackets the 95 % interval of a bootstrap over patients. A multiple of chance of 1 is what
 even attention over the whole input would have.</p>
 <h2>The same scans under both trainings</h2>
-<p>Axial slices through the cancer, which the green box outlines. Colour shows attention from a
-quarter of the scan's maximum on; where a column has none, its attention lies in other slices.</p>
+<p>Axial slices through the cancer, which the green box outlines. Colour shows attention of at
+least ten times the average over the scan, on one scale for all; where a picture has none, the
+attention lies in other slices, or nowhere in particular.</p>
 <img alt="attention without and with supervision" src="$comparison">
 <h2>The phantoms</h2>
 <img alt="phantom gallery" src="$gallery">

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,9 @@ def run_bundle(
     executed = merged_config(files, overrides)
     if workflow == "train":
         write_config(Path(overrides["run_dir"]), executed, trained_keys(bundle))
+    # MONAI repeats its arguments line by line; the executed config is in the run's folder.
+    for name in ("scripts", "workflows"):
+        logging.getLogger(f"monai.bundle.{name}").setLevel(logging.ERROR)
     run_config(
         config_file=[str(file) for file in files],
         meta_file=str(configs / "metadata.json"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from handlers.attention_map import AttentionPeak, attention_map, attention_peak
+from handlers.epoch_report import EpochReport
 from handlers.evaluation_writer import EvaluationWriter
 from handlers.example_pictures import ExamplePictures
 from handlers.mlflow_tracking import MlflowTracking
@@ -16,6 +17,7 @@ from handlers.training_curves import TrainingCurves, draw_curves
 
 __all__ = [
     "AttentionPeak",
+    "EpochReport",
     "EvaluationWriter",
     "ExamplePictures",
     "MlflowTracking",

@@ -37,11 +37,11 @@ def small_settings() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def workplace(
+def trained(
     tmp_path_factory: pytest.TempPathFactory, datalist: Path, small_settings: list[str]
 ) -> Iterator[Path]:
     """A folder in which the cancer-risk bundle has been trained for two epochs."""
-    folder = tmp_path_factory.mktemp("workplace")
+    folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.setattr("bundles.__main__.runs_folder", lambda: folder / "runs")

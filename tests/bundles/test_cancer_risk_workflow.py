@@ -20,12 +20,12 @@ from bundles.__main__ import main
 BUNDLE = "lung_ct_cancer_risk"
 
 
-def _run_dir(workplace: Path) -> Path:
-    return next((workplace / "runs" / BUNDLE).glob("train-*"))
+def _run_dir(trained: Path) -> Path:
+    return next((trained / "runs" / BUNDLE).glob("train-*"))
 
 
-def _predict(workplace: Path, output: str, *scans: Path | str) -> int:
-    arguments = ["predict", BUNDLE, "--output", str(workplace / output), "--scans"]
+def _predict(trained: Path, output: str, *scans: Path | str) -> int:
+    arguments = ["predict", BUNDLE, "--output", str(trained / output), "--scans"]
     return main([*arguments, *map(str, scans)])
 
 
@@ -48,10 +48,10 @@ def _items(datalist: Path, split: str) -> list[dict]:
     return json.loads(datalist.read_text())[split]
 
 
-def test_training_leaves_weights_curves_and_one_tracked_run(workplace: Path) -> None:
-    files = {path.name for path in _run_dir(workplace).iterdir()}
+def test_training_leaves_weights_curves_and_one_tracked_run(trained: Path) -> None:
+    files = {path.name for path in _run_dir(trained).iterdir()}
     assert {"model.pt", "last.pt", "config.yaml", "trained.yaml", "curves.png"} <= files
-    client, run = _tracked(f"sqlite:///{workplace}/mlflow.db")
+    client, run = _tracked(f"sqlite:///{trained}/mlflow.db")
     assert run.info.status == "FINISHED"
     assert {"loss", "risk_loss", "box_loss", "side_loss"} <= {
         name.split("/")[-1].removeprefix("val_").removeprefix("train_") for name in run.data.metrics
@@ -62,9 +62,9 @@ def test_training_leaves_weights_curves_and_one_tracked_run(workplace: Path) -> 
 
 
 def test_training_goes_on_where_it_stopped(
-    workplace: Path, datalist: Path, small_settings: list[str]
+    trained: Path, datalist: Path, small_settings: list[str]
 ) -> None:
-    run_dir = _run_dir(workplace)
+    run_dir = _run_dir(trained)
     arguments = [
         "train",
         BUNDLE,
@@ -81,9 +81,9 @@ def test_training_goes_on_where_it_stopped(
     assert [row["epoch"] for row in history] == [1, 2, 3]
 
 
-def test_evaluation_reports_numbers_and_each_scan(workplace: Path, datalist: Path) -> None:
+def test_evaluation_reports_numbers_and_each_scan(trained: Path, datalist: Path) -> None:
     assert main(["evaluate", BUNDLE, "--datalist", str(datalist)]) == 0
-    folder = _run_dir(workplace) / "evaluation"
+    folder = _run_dir(trained) / "evaluation"
     report = json.loads((folder / "evaluation.json").read_text())
     assert report["scans"] == 2
     assert report["synthetic"] is True
@@ -91,30 +91,30 @@ def test_evaluation_reports_numbers_and_each_scan(workplace: Path, datalist: Pat
 
 
 def test_prediction_needs_no_truth_and_keeps_the_scans_geometry(
-    workplace: Path, datalist: Path
+    trained: Path, datalist: Path
 ) -> None:
     scan = datalist.parent / _items(datalist, "testing")[0]["image"]
-    assert _predict(workplace, "one", scan) == 0
-    report = json.loads((workplace / "one" / "predictions.json").read_text())
+    assert _predict(trained, "one", scan) == 0
+    report = json.loads((trained / "one" / "predictions.json").read_text())
     (result,) = report["scans"]
     assert 0 < result["risk"] < 1
     assert report["failed"] == []
-    source, attention = _volume(scan), _volume(workplace / "one" / result["attention"])
+    source, attention = _volume(scan), _volume(trained / "one" / result["attention"])
     assert attention.shape == source.shape
     np.testing.assert_allclose(attention.affine, source.affine, atol=1e-5)
-    assert (workplace / "one" / result["overlay"]).stat().st_size > 10_000
+    assert (trained / "one" / result["overlay"]).stat().st_size > 10_000
 
 
 def test_one_bad_scan_does_not_lose_the_others(
-    workplace: Path, datalist: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, datalist: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = datalist.parent / _items(datalist, "testing")[0]["image"]
-    truncated = workplace / "truncated.nii.gz"
+    truncated = trained / "truncated.nii.gz"
     truncated.write_bytes(good.read_bytes()[:2000])
     with pytest.raises(SystemExit) as ended:
-        _predict(workplace, "some", truncated, good, "nowhere.nii.gz")
+        _predict(trained, "some", truncated, good, "nowhere.nii.gz")
     assert "2 of 3 scans failed" in str(ended.value.code)
-    report = json.loads((workplace / "some" / "predictions.json").read_text())
+    report = json.loads((trained / "some" / "predictions.json").read_text())
     assert [scan["scan"] for scan in report["scans"]] == [str(good)]
     failed = {Path(scan["scan"]).name: scan["error"] for scan in report["failed"]}
     assert set(failed) == {"truncated.nii.gz", "nowhere.nii.gz"}
@@ -122,7 +122,7 @@ def test_one_bad_scan_does_not_lose_the_others(
 
 
 def test_the_same_scan_in_other_orientations_has_the_same_risk(
-    workplace: Path, datalist: Path
+    trained: Path, datalist: Path
 ) -> None:
     scan = _volume(datalist.parent / _items(datalist, "testing")[0]["image"])
     paths = []
@@ -131,10 +131,10 @@ def test_the_same_scan_in_other_orientations_has_the_same_risk(
         turned = scan.as_reoriented(
             nib.orientations.ornt_transform(nib.io_orientation(scan.affine), target)
         )
-        paths.append(workplace / f"{name}.nii.gz")
+        paths.append(trained / f"{name}.nii.gz")
         nib.save(turned, paths[-1])
-    assert _predict(workplace, "turned", *paths) == 0
-    report = json.loads((workplace / "turned" / "predictions.json").read_text())
+    assert _predict(trained, "turned", *paths) == 0
+    report = json.loads((trained / "turned" / "predictions.json").read_text())
     risks = [result["risk"] for result in report["scans"]]
     np.testing.assert_allclose(risks, risks[0], atol=1e-5)
     peaks = np.array([result["peak_ras_mm"] for result in report["scans"]])
@@ -153,7 +153,7 @@ def test_the_same_scan_in_other_orientations_has_the_same_risk(
     ],
 )
 def test_a_broken_rule_is_one_sentence(
-    workplace: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+    trained: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
     assert main(arguments) == 1
     error = capsys.readouterr().err

@@ -13,9 +13,9 @@ BUNDLE = "lung_ct_cancer_risk"
 
 
 def test_the_page_holds_its_pictures_and_says_that_scans_are_synthetic(
-    workplace: Path, datalist: Path, tmp_path: Path
+    trained: Path, datalist: Path, tmp_path: Path
 ) -> None:
-    (run,) = (workplace / "runs" / BUNDLE).glob("train-*")
+    (run,) = (trained / "runs" / BUNDLE).glob("train-*")
     scans = [item["image"] for item in load_datalist(datalist, "testing") if item["risk"]]
     applied = ["predict", BUNDLE, "--output", str(tmp_path / "predictions"), "--scans", *scans]
     assert main(applied) == 0
