@@ -14,7 +14,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from benchmarks.report import Row, write_report
-from bundles.run_bundle import BUNDLES_ROOT, merged_config
+from bundles.bundle_config import BUNDLES_ROOT, merged_config
 from cohorts import CohortSettings, ScannerSettings, make_cohort
 
 SHAPE = (512, 512, 200)

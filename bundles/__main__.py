@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import secrets
 import sys
 import warnings
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,10 @@ import yaml
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 on success, 1 with one sentence on a rule broken, 130 on Ctrl-C."""
     options = _parser().parse_args(arguments)
-    warnings.filterwarnings("ignore", category=FutureWarning)
-    warnings.filterwarnings("ignore", category=DeprecationWarning)
+    # What libraries tell their own developers, and MONAI's reminder that a config is a program.
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.filterwarnings("ignore", category=category)
+    warnings.filterwarnings("ignore", message="parsing config_file")
     try:
         options.command(options)
     except KeyboardInterrupt:
@@ -42,42 +41,40 @@ def root_cause(error: BaseException) -> BaseException:
 
 def train(options: argparse.Namespace) -> None:
     """Train a bundle into a folder of its own under ``runs/<bundle>/``."""
-    from bundles.run_bundle import run_bundle
+    from bundles.run_bundle import resume_bundle, run_bundle
+    from bundles.run_folders import new_run
 
-    resume = options.resume
-    if resume is None:
-        run_dir = runs_folder() / options.bundle / run_name("-".join(options.overlay) or "train")
-    else:
-        run_dir = Path(resume).resolve().parent
-    run_bundle(
-        options.bundle,
-        "train",
-        overlays=options.overlay,
-        overrides={
-            **_places(options.bundle, run_dir, options),
-            **({"resume": str(resume)} if resume else {}),
-            **_settings(options.set),
-        },
-    )
-    print(f"trained: {run_dir}")
+    settings = _settings(options.set)
+    if options.resume is not None:
+        if options.overlay or options.datalist:
+            raise ValueError("--resume must stand without --overlay and --datalist, got both")
+        resume_bundle(options.bundle, options.resume, settings)
+        print(f"trained: {options.resume.parent}")
+        return
+    run_dir = new_run(options.bundle, "-".join(options.overlay) or "train")
+    overrides = {**_places(options, run_dir), "run_name": run_dir.name, **settings}
+    run_bundle(options.bundle, "train", overlays=options.overlay, overrides=overrides)
+    print(f"trained: {overrides['run_dir']}")
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Judge a checkpoint on the test part of a datalist."""
     from bundles.run_bundle import run_bundle
+    from bundles.run_folders import last_run
 
     run_dir = options.run or last_run(options.bundle)
     run_bundle(
         options.bundle,
         "evaluate",
         overlays=[run_dir / "trained.yaml"],
-        overrides={**_places(options.bundle, run_dir, options), **_settings(options.set)},
+        overrides={**_places(options, run_dir), **_settings(options.set)},
     )
 
 
 def predict(options: argparse.Namespace) -> None:
     """Apply a checkpoint to scans without annotations."""
     from bundles.run_bundle import run_bundle
+    from bundles.run_folders import last_run
 
     run_dir = options.run or last_run(options.bundle)
     run_bundle(
@@ -85,111 +82,89 @@ def predict(options: argparse.Namespace) -> None:
         "inference",
         overlays=[run_dir / "trained.yaml"],
         overrides={
-            **_places(options.bundle, run_dir, options),
+            **_places(options, run_dir),
             "scans": options.scans,
             "output_dir": str(options.output),
             **_settings(options.set),
         },
     )
+    print(f"written: {options.output}")
 
 
 def demo(options: argparse.Namespace) -> None:
     """Phantom scans, training, evaluation, one prediction and the page of it all."""
     from bundles.demo import run_demo
 
-    run_demo(runs_folder().parent)
+    run_demo()
 
 
-def runs_folder() -> Path:
-    """Where trainings are kept, beside the tracking store."""
-    from handlers.mlflow_store import checkout_folder
+def _places(options: argparse.Namespace, run_dir: Path) -> dict[str, Any]:
+    from bundles.bundle_config import bundle_configs
 
-    return checkout_folder() / "runs"
-
-
-def run_name(what: str) -> str:
-    """A name that no other run has, not even one begun in the same second."""
-    return f"{what}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def last_run(bundle: str) -> Path:
-    """Folder of the run of ``bundle`` whose best weights are the newest.
-
-    Raises:
-        ValueError: if none has been trained.
-    """
-    folder = runs_folder() / bundle
-    weights = sorted(folder.glob("*/model.pt"), key=lambda path: path.stat().st_mtime)
-    if not weights:
-        raise ValueError(
-            f"{bundle} must have been trained before it is applied, got no model.pt below "
-            f"{folder}; `make demo` or `python -m bundles train {bundle}` makes one"
-        )
-    return weights[-1].parent
-
-
-def _places(bundle: str, run_dir: Path, options: argparse.Namespace) -> dict[str, Any]:
-    from bundles.run_bundle import BUNDLES_ROOT
-
-    places: dict[str, Any] = {"bundle_root": str(BUNDLES_ROOT / bundle), "run_dir": str(run_dir)}
-    if getattr(options, "datalist", None) is not None:
-        places["data_list"] = str(options.datalist)
-    if getattr(options, "checkpoint", None) is not None:
-        places["checkpoint"] = str(options.checkpoint)
+    places = {"bundle_root": str(bundle_configs(options.bundle).parent), "run_dir": str(run_dir)}
+    for option, setting in {"datalist": "data_list", "checkpoint": "checkpoint"}.items():
+        if getattr(options, option, None) is not None:
+            places[setting] = str(getattr(options, option))
     return places
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:
-    settings = {}
+    settings: dict[str, Any] = {}
     for pair in pairs:
-        name, equals, value = pair.partition("=")
+        name, equals, text = pair.partition("=")
         if not equals:
             raise ValueError(f"--set must be given as name=value, got {pair}")
-        settings[name] = yaml.safe_load(value)
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(f"--set must be given a value in YAML, got {pair}") from error
+        settings[name] = _number(value) if isinstance(value, str) else value
     return settings
+
+
+def _number(text: str) -> float | str:
+    """YAML 1.1, which PyYAML reads, takes 1e-3 for a word."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bundles", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-
-    def command(function: Any, *, bundle: bool = True) -> argparse.ArgumentParser:
-        sub = commands.add_parser(function.__name__, help=function.__doc__)
-        sub.set_defaults(command=function)
-        if bundle:
-            sub.add_argument("bundle", help="name of the bundle, such as lung_ct_cancer_risk")
-            sub.add_argument(
-                "--set",
-                action="append",
-                default=[],
-                metavar="NAME=VALUE",
-                help="a setting of the config, such as max_epochs=3 or train::trainer::amp=true",
-            )
-        return sub
-
-    training = command(train)
-    training.add_argument("--datalist", type=Path, help="datalist JSON to train on")
-    training.add_argument(
-        "--overlay", action="append", default=[], help="a further file of configs/, or a path"
-    )
-    training.add_argument("--resume", type=Path, help="a last.pt to go on from, in its own folder")
-    evaluation = command(evaluate)
-    evaluation.add_argument("--datalist", type=Path, help="datalist JSON with a testing part")
-    prediction = command(predict)
-    prediction.add_argument(
-        "--scans",
-        nargs="+",
-        required=True,
-        help="NIfTI or .mhd files, DICOM series folders, or folders of these",
-    )
-    prediction.add_argument("--output", type=Path, required=True, help="folder of the results")
-    for applied in (evaluation, prediction):
-        applied.add_argument("--run", type=Path, help="folder of a training run; else the last")
-        applied.add_argument("--checkpoint", type=Path, help="weights other than its model.pt")
-    command(demo, bundle=False)
+    for function in (train, evaluate, predict, demo):
+        command = commands.add_parser(function.__name__, help=function.__doc__)
+        command.set_defaults(command=function)
+        if function is demo:
+            continue
+        command.add_argument("bundle", help="name of the bundle, such as lung_ct_cancer_risk")
+        command.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="NAME=VALUE",
+            help="a setting of the config, such as max_epochs=3 or train::trainer::amp=true",
+        )
+        _add_options(command, function.__name__)
     return parser
 
 
+def _add_options(command: argparse.ArgumentParser, name: str) -> None:
+    if name == "predict":
+        scans = "NIfTI or .mhd files, DICOM series folders, or folders of these"
+        command.add_argument("--scans", nargs="+", required=True, help=scans)
+        command.add_argument("--output", type=Path, required=True, help="folder of the results")
+    else:
+        command.add_argument("--datalist", type=Path, help="datalist JSON of the scans")
+    if name == "train":
+        overlay = "a further file of configs/, or a path"
+        command.add_argument("--overlay", action="append", default=[], help=overlay)
+        command.add_argument("--resume", type=Path, help="the last.pt of a run to go on with")
+    else:
+        command.add_argument("--run", type=Path, help="folder of a training run; else the last")
+        command.add_argument("--checkpoint", type=Path, help="weights other than its model.pt")
+
+
 if __name__ == "__main__":
-    logging.captureWarnings(True)
     sys.exit(main())

@@ -7,20 +7,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap, LogNorm
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from handlers.lps_planes import PLANE_VIEWS, LpsPlanes
+from handlers.three_planes import LUNG_WINDOW_HU, OVERLAY_COLOURS
 
 AXIAL = PLANE_VIEWS[0]
-LUNG_WINDOW_HU = (-1350.0, 150.0)
 SHOWN_MULTIPLES = (10.0, 1000.0)  # of uniform attention, for every map alike
-HEAT = ListedColormap(matplotlib.colormaps["hot"](np.linspace(0.3, 0.9, 256)))
 
 
 def draw_attention_comparison(
@@ -94,7 +92,7 @@ def _draw(
         shown = planes.cut(attention, AXIAL, centre_mm)
         shown = np.ma.masked_less(shown, SHOWN_MULTIPLES[0])
         scale = LogNorm(*SHOWN_MULTIPLES, clip=True)
-        axis.imshow(shown, cmap=HEAT, norm=scale, alpha=0.6, extent=extent)
+        axis.imshow(shown, cmap=OVERLAY_COLOURS, norm=scale, alpha=0.6, extent=extent)
     # Margin of a few mm, so that the outline leaves the lesion visible.
     width_mm, height_mm = box_mm[3:5] + 8
     corner = (centre_mm[AXIAL.column] - width_mm / 2, centre_mm[AXIAL.row] - height_mm / 2)

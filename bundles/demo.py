@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundles.bundle_config import bundle_configs
 from bundles.report import write_report
-from bundles.run_bundle import BUNDLES_ROOT, run_bundle
+from bundles.run_bundle import run_bundle
+from bundles.run_folders import new_run, runs_folder
 from cohorts import CohortSettings, ScannerSettings, draw_gallery, load_datalist, make_cohort
 
 BUNDLE = "lung_ct_cancer_risk"
-# Coarse voxels and large nodules: what two cores learn in minutes. Chosen by how well plain
-# training learns, before any comparison of the two trainings.
+# Coarse voxels, large nodules and few scans: what two cores train on in minutes.
 COHORT = CohortSettings(
     training=80,
     validation=24,
@@ -25,42 +26,43 @@ COHORT = CohortSettings(
 SHOWN_SCANS = 4
 
 
-def run_demo(root: Path) -> Path:
+def run_demo() -> Path:
     """Make phantoms, train with and without supervised attention, evaluate, predict, report.
 
-    Scans are written to ``root/data/phantom-demo`` and kept for the next time; runs and the page
-    to ``root/runs``. Returns the page.
+    Scans are written to ``data/phantom-demo`` and kept for the next time; runs and the page to
+    ``runs``. Returns the page.
     """
     began = time.monotonic()
-    folder = root / "runs" / "demo"
-    with _step("1/5 making phantom scans"):
-        datalist = make_cohort(COHORT, root / "data" / "phantom-demo", workers=2)
+    folder = runs_folder() / "demo"
+    with _step("1/4 making phantom scans"):
+        datalist = make_cohort(COHORT, runs_folder().parent / "data" / "phantom-demo", workers=2)
         draw_gallery(datalist, folder / "gallery.png")
     shown = [item["image"] for item in load_datalist(datalist, "testing") if item["risk"]]
-    runs = {}
-    for number, name, overlays in (
-        (2, "no_attention", ["demo", "no_attention"]),
-        (3, "attention", ["demo"]),
-    ):
-        runs[name] = root / "runs" / BUNDLE / f"demo-{name}-{time.strftime('%Y%m%d-%H%M%S')}"
-        with _step(f"{number}/5 training, evaluating and predicting: {name}"):
+    # The supervised one last, so that it is what `make predict` applies.
+    trainings = {"no_attention": ["demo", "no_attention"], "attention": ["demo"]}
+    runs = {name: new_run(BUNDLE, f"demo-{name}") for name in trainings}
+    for number, (name, overlays) in enumerate(trainings.items(), start=2):
+        with _step(f"{number}/4 training, evaluating and predicting: {name}"):
             _train_and_apply(runs[name], datalist, shown[:SHOWN_SCANS], overlays)
-    with _step("4/5 writing the page"):
+    with _step("4/4 writing the page"):
         page = write_report(folder, datalist, runs)
-    print(f"\n5/5 done in {(time.monotonic() - began) / 60:.1f} minutes; open {page}")
+    print(f"\ndone in {(time.monotonic() - began) / 60:.1f} minutes; open {page}")
     return page
 
 
-def _train_and_apply(run_dir: Path, datalist: Path, scans: list[str], overlays: list[str]) -> None:
+def _train_and_apply(
+    run_dir: Path, datalist: Path, scans: Sequence[str], overlays: Sequence[str]
+) -> None:
     places = {
-        "bundle_root": str(BUNDLES_ROOT / BUNDLE),
+        "bundle_root": str(bundle_configs(BUNDLE).parent),
         "run_dir": str(run_dir),
         "data_list": str(datalist),
     }
-    run_bundle(BUNDLE, "train", overlays=overlays, overrides={**places, "run_name": run_dir.name})
+    named = {**places, "run_name": run_dir.name}
+    run_bundle(BUNDLE, "train", overlays=overlays, overrides=named)
     trained = [run_dir / "trained.yaml"]
     run_bundle(BUNDLE, "evaluate", overlays=trained, overrides=places)
-    run_bundle(BUNDLE, "inference", overlays=trained, overrides={**places, "scans": scans})
+    run_bundle(BUNDLE, "inference", overlays=trained, overrides={**places, "scans": list(scans)})
 
 
 @contextmanager

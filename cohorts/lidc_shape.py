@@ -1,3 +1,5 @@
+"""The shape that LIDC-IDRI's readers agree on for a nodule."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

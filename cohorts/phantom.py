@@ -1,3 +1,5 @@
+"""Phantom cohorts: synthetic chest-CT scans with nodules of LIDC-IDRI's shapes."""
+
 from __future__ import annotations
 
 import argparse
@@ -171,28 +173,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _settings(options: argparse.Namespace) -> CohortSettings:
+    return CohortSettings(
+        training=options.train,
+        validation=options.validation,
+        testing=options.test,
+        seed=options.seed,
+        positive_fraction=options.positive_fraction,
+        clean_fraction=options.clean_fraction,
+        min_diameter_mm=options.min_diameter_mm,
+        max_diameter_mm=options.max_diameter_mm,
+        scanner=ScannerSettings(
+            spacing_mm=tuple(options.spacing_mm),
+            slice_thickness_mm=options.slice_thickness_mm,
+            field_of_view_mm=tuple(options.field_of_view_mm),
+            dose=options.dose,
+            kernel=options.kernel,
+        ),
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 when the cohort is complete, 1 on an error, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
-        settings = CohortSettings(
-            training=options.train,
-            validation=options.validation,
-            testing=options.test,
-            seed=options.seed,
-            positive_fraction=options.positive_fraction,
-            clean_fraction=options.clean_fraction,
-            min_diameter_mm=options.min_diameter_mm,
-            max_diameter_mm=options.max_diameter_mm,
-            scanner=ScannerSettings(
-                spacing_mm=tuple(options.spacing_mm),
-                slice_thickness_mm=options.slice_thickness_mm,
-                field_of_view_mm=tuple(options.field_of_view_mm),
-                dose=options.dose,
-                kernel=options.kernel,
-            ),
-        )
-        print(make_cohort(settings, options.output, workers=options.workers))
+        print(make_cohort(_settings(options), options.output, workers=options.workers))
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

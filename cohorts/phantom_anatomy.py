@@ -1,3 +1,5 @@
+"""A phantom's chest: skin, rib cage, heart, diaphragm and lungs as signed distances."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

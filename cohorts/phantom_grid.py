@@ -1,3 +1,5 @@
+"""A phantom's voxel grid and its place in the patient."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

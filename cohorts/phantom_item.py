@@ -1,8 +1,9 @@
+"""One scan of a phantom cohort: its files and its datalist item."""
+
 from __future__ import annotations
 
 import gzip
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from cohorts.phantom_plan import ScanPlan
 from cohorts.phantom_scan import PhantomScan, render_scan
+from cohorts.replaced_file import replaced_file
 
 FOLDERS = ("images", "masks", "lungs", "items")
 
@@ -27,10 +29,8 @@ def make_item(plan: ScanPlan, folder: Path, fingerprint: str) -> dict[str, Any]:
     item = _describe(plan, scan, follow_up_rng)
     for key, array in (("image", scan.image_hu), ("mask", scan.mask), ("lungs", scan.lungs)):
         _write_nifti(array, scan.grid.affine, folder / item[key])
-    _replace(
-        item_path(plan, folder),
-        json.dumps({"fingerprint": fingerprint, "item": item}).encode(),
-    )
+    with replaced_file(item_path(plan, folder)) as part:
+        part.write_text(json.dumps({"fingerprint": fingerprint, "item": item}), encoding="utf-8")
     return item
 
 
@@ -79,17 +79,10 @@ def _write_nifti(array: NDArray[Any], affine: NDArray[np.float64], path: Path) -
     image.header.set_xyzt_units("mm", "sec")
     image.set_sform(affine, 1)
     image.set_qform(affine, 1)
-    part = path.with_name(f".{path.name}.part")
     # No name and no time in the header: equal scans are equal files.
     with (
+        replaced_file(path) as part,
         part.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
     ):
         packed.write(image.to_bytes())
-    os.replace(part, path)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content)
-    os.replace(part, path)

@@ -1,3 +1,5 @@
+"""A phantom's nodules: where they lie and how they are drawn."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

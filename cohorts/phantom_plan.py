@@ -1,3 +1,5 @@
+"""What a phantom cohort holds: its settings, and each scan's class and nodules."""
+
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
@@ -10,7 +12,7 @@ from cohorts.lidc_nodules import LidcNodule, lidc_split
 from cohorts.phantom_scanner import ScannerSettings
 
 # Rises whenever the same settings make other scans, so that old cohorts are made anew.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 MIN_READERS = 2
 
 

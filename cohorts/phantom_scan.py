@@ -1,3 +1,5 @@
+"""One phantom scan: the image, the nodules' masks and boxes, and the lungs."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,3 +1,5 @@
+"""The scanner of the phantoms: voxels, slice thickness, dose and kernel."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,3 +1,5 @@
+"""A phantom's bones on the outside of its rib cage."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

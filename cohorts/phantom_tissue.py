@@ -1,3 +1,5 @@
+"""A phantom's tissues in HU: all but its tubes and nodules."""
+
 from __future__ import annotations
 
 import numpy as np

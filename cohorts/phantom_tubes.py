@@ -1,3 +1,5 @@
+"""Tubes of changing radius, of which vessels, airways and bones are made."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

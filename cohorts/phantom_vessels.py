@@ -1,3 +1,5 @@
+"""A phantom's vessels and airways: trees in the lungs and the trunks between them."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,3 +1,5 @@
+"""Scans read one by one, where a bad one is written down and the rest still come."""
+
 from __future__ import annotations
 
 import logging

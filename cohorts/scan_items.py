@@ -1,3 +1,5 @@
+"""Datalist items for scans named by file or folder."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

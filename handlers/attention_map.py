@@ -1,3 +1,5 @@
+"""Attention weights as a map with its place in the scan."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -8,6 +10,7 @@ from monai.data import MetaTensor
 from transforms import feature_affine
 
 ATTENTION_UNIT = "multiple of uniform attention over the part of the scan that the network saw"
+SHOWN_FROM = 2.0  # times uniform; attention that is spread evenly has nothing to point at
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+"""Which weights a result came from."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,3 +1,5 @@
+"""What an epoch brought, in one line of the log."""
+
 from __future__ import annotations
 
 import logging

@@ -1,3 +1,5 @@
+"""The results of an evaluation as files."""
+
 from __future__ import annotations
 
 import csv

@@ -1,3 +1,5 @@
+"""Pictures of a few validation scans while a network trains."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -10,7 +12,7 @@ from monai.data import MetaTensor
 from monai.engines import Evaluator
 from scipy import ndimage
 
-from handlers.attention_map import attention_map, attention_peak
+from handlers.attention_map import SHOWN_FROM, attention_map, attention_peak
 from handlers.replaced_file import replaced_file
 from handlers.three_planes import three_planes
 from handlers.writable_folder import writable_folder
@@ -63,6 +65,7 @@ class ExamplePictures:
                 attention_peak(attention, image).voxel,
                 partial,
                 overlay=attention_to_scan(attention, image),
+                overlay_from=SHOWN_FROM,
                 boxes_voxel=lesion_boxes(mask.cpu(), image),
                 title=f"{name}   risk {risk:.3f}   epoch {engine.state.epoch}",
                 window=(0.0, 1.0),

@@ -1,3 +1,5 @@
+"""The end of a program in which some scans failed."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -1,3 +1,5 @@
+"""Metrics as numbers that JSON can hold."""
+
 from __future__ import annotations
 
 import math

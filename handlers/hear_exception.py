@@ -1,3 +1,5 @@
+"""Hearing of an exception before it ends an engine."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,3 +1,5 @@
+"""Planes through a volume as radiologists look at them."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass

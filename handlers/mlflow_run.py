@@ -1,3 +1,5 @@
+"""One run in an MLflow store."""
+
 from __future__ import annotations
 
 import logging
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Param
+from mlflow.entities import Experiment, Metric, Param
 from mlflow.exceptions import MlflowException
 
 from handlers.mlflow_store import checkout_folder, ensure_store, local_store_uri
@@ -65,6 +67,12 @@ class MlflowRun:
         for start in range(0, len(entities), PARAMS_PER_CALL):
             few = entities[start : start + PARAMS_PER_CALL]
             self.client.log_batch(self.entity.info.run_id, params=few)
+
+    def log_metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Log values at one step."""
+        now_ms = int(time.time() * 1000)
+        metrics = [Metric(name, value, now_ms, step) for name, value in values.items()]
+        self.client.log_batch(self.entity.info.run_id, metrics=metrics)
 
     def log_artifacts(self, paths: Iterable[Path]) -> None:
         """Copy files, and folders under their own name, into the run; a missing one is told."""

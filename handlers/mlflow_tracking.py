@@ -1,3 +1,5 @@
+"""An engine tracked by MLflow."""
+
 from __future__ import annotations
 
 import logging
@@ -13,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from monai.engines import Evaluator, Trainer
 from monai.handlers import MLFlowHandler
 
+from handlers.finite_scalars import finite_scalars
 from handlers.hear_exception import hear_exception
 from handlers.mlflow_run import MlflowRun
 from handlers.mlflow_store import store_uri
@@ -26,11 +29,11 @@ ITERATION_PAUSE_S = 1.0
 class MlflowTracking:
     """Track one training, or one evaluation, as one MLflow run with a name of its own.
 
-    The run holds the metrics of the engine and of its evaluator under the names that the engines
-    give them (the evaluator's at the trainer's epoch), the best key metric, the loss and learning
-    rate of an iteration once a second, parameters, git commit, package versions, and at the end
-    the artifacts.
-    MONAI's `MLFlowHandler` writes the metrics; the run itself is made here, since that class finds
+    The run holds the metrics of the engine and of its evaluator, where it has one under
+    ``train_<name>`` and ``val_<name>`` (the evaluator's at the trainer's epoch), the best key
+    metric, the loss and learning rate of an iteration once a second, parameters, git commit,
+    package versions, and at the end the artifacts.
+    MONAI's `MLFlowHandler` writes the iterations; the run itself is made here, since that class finds
     its run by name and so mixes up two trainings.
 
     The run ends FINISHED; FAILED, with the tag `error`, where an exception ended the engine; KILLED
@@ -105,19 +108,35 @@ class MlflowTracking:
 
     def _log_of(self, engine: Engine, *, trainer: Engine, run: MlflowRun) -> MLFlowHandler:
         """MONAI's writer for one engine, bound to this run instead of finding one by name."""
-        key_metric = getattr(engine.state, "key_metric_name", None)
-        decides = engine is (self.evaluator or trainer) and key_metric is not None
+
+        def log_epoch(engine: Engine) -> None:
+            run.log_metrics(self._epoch_values(engine, trainer), step=trainer.state.epoch)
+
         log = MLFlowHandler(
             tracking_uri=run.tracking_uri,
             experiment_name=self.experiment_name,
             output_transform=self._iteration_values,
-            global_epoch_transform=lambda _: trainer.state.epoch,
-            state_attributes=["best_metric", "best_metric_epoch"] if decides else None,
+            epoch_logger=log_epoch,
         )
         log.client = run.client
         log.experiment = run.experiment  # type: ignore[assignment]
         log.cur_run = run.entity  # type: ignore[assignment]
         return log
+
+    def _epoch_values(self, engine: Engine, trainer: Engine) -> dict[str, float]:
+        """An engine's metrics; both engines may call theirs alike, so the phase stands before."""
+        phase = "" if self.evaluator is None else "train_" if engine is trainer else "val_"
+        values = {
+            name if name.startswith(phase) else phase + name: value
+            for name, value in finite_scalars(engine.state.metrics).items()
+            if value is not None
+        }
+        state: Any = engine.state
+        decides = engine is (self.evaluator or trainer)
+        if decides and getattr(state, "key_metric_name", None) is not None:
+            values["best_metric"] = state.best_metric
+            values["best_metric_epoch"] = state.best_metric_epoch
+        return values
 
     def _iteration_values(self, output: Any) -> dict[str, float]:
         values = self.output_transform(output)

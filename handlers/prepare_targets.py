@@ -1,3 +1,5 @@
+"""Batches split into input and targets."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

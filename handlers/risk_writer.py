@@ -1,3 +1,5 @@
+"""The results of an inference as files."""
+
 from __future__ import annotations
 
 import logging
@@ -11,7 +13,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
-from handlers.attention_map import ATTENTION_UNIT, attention_map, attention_peak
+from handlers.attention_map import ATTENTION_UNIT, SHOWN_FROM, attention_map, attention_peak
 from handlers.describe_checkpoint import describe_checkpoint
 from handlers.exit_on_failures import exit_on_failures
 from handlers.replaced_file import replaced_file
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SHOWN_FROM = 2.0  # times uniform; attention that is spread evenly has nothing to point at
 SCAN_SUFFIX = re.compile(r"\.(nii|nii\.gz|mhd|mha|dcm)$", re.IGNORECASE)
 
 

@@ -1,3 +1,5 @@
+"""Maps written as NIfTI."""
+
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Ctrl-C between two batches."""
+
 from __future__ import annotations
 
 import logging

@@ -1,3 +1,5 @@
+"""A picture of three planes through a point."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -21,6 +23,7 @@ from handlers.lps_planes import PLANE_VIEWS, LpsPlanes, PlaneView
 
 LUNG_WINDOW_HU = (-1350.0, 150.0)
 INTENDED_USE = "Research use only; not for clinical decisions."
+OVERLAY_LABEL = "attention, multiple of uniform"
 OVERLAY_SHARE = 0.25  # of the overlay's maximum; below it the anatomy stays untouched
 OVERLAY_ALPHA = 0.45
 # The dark end of "hot" would look like shadow on a grey image.
@@ -37,7 +40,6 @@ def three_planes(
     path: str | Path,
     *,
     overlay: MetaTensor | None = None,
-    overlay_label: str = "attention, multiple of uniform",
     overlay_from: float = 0.0,
     boxes_voxel: Sequence[npt.ArrayLike] = (),
     title: str = "",
@@ -55,7 +57,6 @@ def three_planes(
         path: the PNG.
         overlay: of the scan's shape, not negative; shown from a quarter of its maximum on, and
             from ``overlay_from``, so that a diffuse one does not veil the anatomy.
-        overlay_label: what the overlay measures.
         overlay_from: lowest value shown.
         boxes_voxel: corners ``(h0, w0, d0, h1, w1, d1)``, half-open as slices are; each is
             outlined in the planes that cut it.
@@ -96,7 +97,7 @@ def three_planes(
         _mark(axes, view, point_mm, planes.size_mm)
         _outline(axes, view, point_mm, boxes_mm)
     if heat is not None:
-        _explain(figure, overlay_label, lowest, highest)
+        _explain(figure, lowest, highest)
     point_ras_mm = affine[:rank, :3] @ _in_3d(index, fill=0) + affine[:rank, 3]
     _write(figure, title, _footer(index, point_ras_mm, window))
     figure.savefig(path, format="png", dpi=DPI, facecolor="black")
@@ -220,11 +221,11 @@ def _outline(
         axes.add_patch(Rectangle(corner, across, up, fill=False, edgecolor=BOX_COLOUR, lw=1.2))
 
 
-def _explain(figure: Figure, label: str, lowest: float, highest: float) -> None:
+def _explain(figure: Figure, lowest: float, highest: float) -> None:
     """Colour bar, or where nothing is coloured, a line that says why."""
     width, height = figure.get_size_inches()
     if highest <= lowest:
-        text = f"{label}: at most {highest:.3g}, not shown below {lowest:.3g}"
+        text = f"{OVERLAY_LABEL}: at most {highest:.3g}, not shown below {lowest:.3g}"
         place = 1 - GAP_INCH / width, 1 - 0.3 / height
         figure.text(*place, text, color=TEXT_COLOUR, fontsize=9, ha="right", va="center")
         return
@@ -232,7 +233,7 @@ def _explain(figure: Figure, label: str, lowest: float, highest: float) -> None:
     colours = ScalarMappable(Normalize(lowest, highest), OVERLAY_COLOURS)
     ticks = MaxNLocator(nbins=5)
     bar = figure.colorbar(colours, cax=axes, orientation="horizontal", ticks=ticks)
-    bar.set_label(label, color=TEXT_COLOUR, fontsize=9, labelpad=1)
+    bar.set_label(OVERLAY_LABEL, color=TEXT_COLOUR, fontsize=9, labelpad=1)
     bar.ax.tick_params(colors=TEXT_COLOUR, labelsize=8, length=2, pad=1)
 
 

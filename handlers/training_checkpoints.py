@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ from handlers.hear_exception import hear_exception
 from handlers.replaced_file import replaced_file
 from handlers.trained_weights import load_trained_weights
 from handlers.writable_folder import writable_folder
+
+SCHEDULE_PROGRESS = ("last_epoch", "_step_count", "_last_lr")
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingCheckpoints:
@@ -62,11 +67,13 @@ class TrainingCheckpoints:
     def attach(self, engine: Engine) -> None:
         """Follow the trainer ``engine`` and the evaluator."""
         engine.add_event_handler(Events.STARTED, self._start)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
         self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._save_best)
 
     def _start(self, engine: Engine) -> None:
         hear_exception(engine, self._save_interrupted)
+        # Registered only now, and so behind the validation, whose best value belongs to it.
+        if not engine.has_event_handler(self._save_last, Events.EPOCH_COMPLETED):
+            engine.add_event_handler(Events.EPOCH_COMPLETED, self._save_last)
         writable_folder(self.run_dir)
         if self.resume is not None:
             self._load(engine, self.resume)
@@ -76,7 +83,11 @@ class TrainingCheckpoints:
         if "trainer" not in checkpoint:
             raise ValueError(f"resume must be a last.pt with the trainer's state, got {path}")
         self.optimizer.load_state_dict(checkpoint["optimizer"])
-        self.lr_scheduler.load_state_dict(checkpoint["lr_scheduler"])
+        # Only how far it had come: the length of the schedule is the new training's.
+        state, saved = self.lr_scheduler.state_dict(), checkpoint["lr_scheduler"]
+        self.lr_scheduler.load_state_dict(
+            {**state, **{name: saved[name] for name in SCHEDULE_PROGRESS}}
+        )
         max_epochs = engine.state.max_epochs
         trained = checkpoint["trainer"]["iteration"] // checkpoint["trainer"]["epoch_length"]
         if max_epochs is not None and trained >= max_epochs:
@@ -104,8 +115,13 @@ class TrainingCheckpoints:
             self._save("model.pt", self._weights())
 
     def _save_interrupted(self, engine: Engine, _error: BaseException) -> None:
-        if engine.state.iteration > 0:
+        if engine.state.iteration == 0:
+            return
+        try:
             self._save_last(engine)
+        except (OSError, RuntimeError) as failure:  # torch's writer raises the latter
+            # What ended the training is what counts, and others have yet to hear of it.
+            logger.error("the last checkpoint could not be written, got %s", failure)
 
     def _weights(self) -> dict[str, Any]:
         """The weights on the CPU and without a wrapper's prefix, so that any machine loads them."""

@@ -1,3 +1,5 @@
+"""The curves of a training."""
+
 from __future__ import annotations
 
 import json

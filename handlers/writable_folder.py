@@ -1,3 +1,5 @@
+"""Folders that can be written."""
+
 from __future__ import annotations
 
 import tempfile

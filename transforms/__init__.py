@@ -1,5 +1,7 @@
 """One sample before batching: reading, checking, masks, lungs and grids."""
 
+from __future__ import annotations
+
 from transforms.attention_to_scan import attention_to_scan
 from transforms.boxes_to_mask import BoxesToMaskd, boxes_to_mask
 from transforms.check_boxes import CheckBoxesd, check_boxes

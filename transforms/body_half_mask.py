@@ -1,9 +1,11 @@
+"""The patient's left or right half of the body, where no lung can be found."""
+
 from __future__ import annotations
 
 import numpy as np
 from monai.data import MetaTensor
 
-from transforms.coarse_ct import AIR_HU, coarse_ct, on_scan_grid
+from transforms.coarse_ct import AIR_LIMIT_HU, coarse_ct, on_scan_grid
 
 
 def body_half_mask(ct: MetaTensor, side: str) -> MetaTensor:
@@ -19,7 +21,7 @@ def body_half_mask(ct: MetaTensor, side: str) -> MetaTensor:
     if side not in ("left", "right", "both"):
         raise ValueError(f"side must be left, right or both, got {side!r}")
     coarse = coarse_ct(ct)
-    body = (coarse.hu > AIR_HU) | coarse.enclosed_air
+    body = (coarse.hu > AIR_LIMIT_HU) | coarse.enclosed_air
     offset = (np.arange(len(body)) - coarse.midline_voxel)[:, None, None]
     if side != "both":
         body &= (offset < 0) if side == "left" else (offset > 0)

@@ -1,3 +1,5 @@
+"""Boxes in world millimetres as a mask on the image's grid."""
+
 from __future__ import annotations
 
 import itertools
@@ -13,6 +15,7 @@ from monai.transforms import MapTransform
 
 from transforms.derived_volume import derived_volume
 from transforms.scan_error import ScanError, scan_name
+from transforms.square_affine import square_affine
 
 TOLERANCE_VOXEL = 1e-3
 
@@ -51,7 +54,7 @@ def boxes_to_mask(boxes: Any, image: MetaTensor) -> MetaTensor:
 def covered_voxels(boxes: Any, image: MetaTensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """First and past-the-last voxel of each box along every axis; may lie outside of the image."""
     rank = image.ndim - 1
-    world_to_voxel = np.linalg.inv(_square_affine(image, rank))
+    world_to_voxel = square_affine(image.affine, rank).inverse().numpy()
     for box in _table(boxes, rank, image):
         low_voxel, high_voxel = _hull_voxel(box, world_to_voxel)
         tolerance = np.minimum(TOLERANCE_VOXEL, (high_voxel - low_voxel) / 4)
@@ -75,14 +78,6 @@ def _table(boxes: Any, rank: int, image: MetaTensor) -> np.ndarray:
                 f"got {box.tolist()} mm"
             )
     return table
-
-
-def _square_affine(image: MetaTensor, rank: int) -> np.ndarray:
-    affine = image.affine.double().cpu().numpy()
-    square = np.eye(rank + 1)
-    square[:rank, :rank] = affine[:rank, :rank]
-    square[:rank, -1] = affine[:rank, -1]
-    return square
 
 
 def _hull_voxel(box: np.ndarray, world_to_voxel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,3 +1,5 @@
+"""Whether boxes lie in their scan."""
+
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping

@@ -1,3 +1,5 @@
+"""Whether two volumes lie on one grid."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

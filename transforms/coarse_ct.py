@@ -1,3 +1,5 @@
+"""A chest CT at about 4 mm with its axes turned to RAS."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from transforms.feature_affine import feature_affine
 from transforms.scan_error import ScanError, scan_name
 
 WORKING_SPACING_MM = 4.0
-AIR_HU = -400.0
+AIR_LIMIT_HU = -400.0  # air, lungs among it, lies below and tissue above
 EDGE_SHARE = 0.03
 IN_SLICE = np.pad(ndimage.generate_binary_structure(2, 1)[..., None], ((0, 0), (0, 0), (1, 1)))
 RAS = np.array([[0, 1], [1, 1], [2, 1]])
@@ -68,7 +70,7 @@ def coarse_ct(ct: MetaTensor) -> CoarseCT:
     spacing_ras_mm = np.empty(3)
     spacing_ras_mm[orientation[:, 0].astype(int)] = spacing_mm * sizes / cells
     # A trace everywhere keeps the mean defined for a scan of nothing but air.
-    tissue = (hu > AIR_HU).sum(axis=(1, 2)) + 1e-6
+    tissue = (hu > AIR_LIMIT_HU).sum(axis=(1, 2)) + 1e-6
     return CoarseCT(
         hu=hu,
         enclosed_air=_enclosed_air(hu),
@@ -94,7 +96,7 @@ def _enclosed_air(hu: np.ndarray) -> np.ndarray:
 
     A lung that the field of view cuts touches the side with little of its area and stays.
     """
-    labels, count = ndimage.label(hu < AIR_HU, IN_SLICE)
+    labels, count = ndimage.label(hu < AIR_LIMIT_HU, IN_SLICE)
     areas = np.bincount(labels.ravel(), minlength=count + 1)
     side = np.zeros(hu.shape, bool)
     side[[0, -1]] = side[:, [0, -1]] = True

@@ -1,65 +1,83 @@
+"""A scan cropped to its lungs."""
+
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, SpatialCrop, SpatialPad
+from monai.transforms import MapTransform, SpatialCrop
+from nibabel.orientations import io_orientation
 
+from transforms.body_half_mask import body_half_mask
 from transforms.check_geometry import check_geometry
-from transforms.lung_side_mask import lung_side_mask
+from transforms.coarse_ct import on_scan_grid
 from transforms.scan_error import scan_name
+from transforms.segment_lungs import segment_lungs
+from transforms.separate_lungs import LEFT, RIGHT
 
-AIR_HU = -1024.0
+SMALLEST_LUNG_SHARE = 0.25  # of the other lung's volume
 
 logger = logging.getLogger(__name__)
 
 
-def lungs_box(
-    lungs: MetaTensor, *, margin_mm: float, divisor: Sequence[int]
-) -> tuple[list[int], list[int]]:
-    """First and past-the-last voxel of the lungs' bounding box with a margin, ``(H, W, D)``.
+def lungs_box(lungs: MetaTensor, image: MetaTensor) -> list[tuple[int, int]]:
+    """First and past-the-last voxel of both lungs along every axis.
 
-    Each size is rounded up to a multiple of ``divisor`` and the box shifted to stay inside; where
-    the scan itself is too short for that, the box reaches past its end. The whole scan, rounded
-    up likewise, where the mask is empty.
+    A lung that is white, collapsed or removed leaves little or no air, yet its side may hold the
+    cancer. So where one has less than a quarter of the other's volume, the box keeps the body's
+    whole left-right extent; where both are missing, the whole scan. Either leaves a warning.
+
+    Args:
+        lungs: ``(1, H, W, D)``, 1 the patient's left and 2 the right lung.
+        image: the CT ``(1, H, W, D)`` in HU on the same grid.
     """
-    shape = lungs.shape[1:]
-    spacing_mm = lungs.affine[:3, : len(shape)].norm(dim=0).tolist()
-    plain = lungs.as_tensor()[0] > 0
-    starts, stops = [], []
-    for axis, size in enumerate(shape):
-        others = tuple(other for other in range(len(shape)) if other != axis)
-        found = torch.nonzero(plain.amax(dim=others)).flatten().tolist() or [0, size - 1]
-        margin = int(np.ceil(margin_mm / spacing_mm[axis]))
-        start, stop = max(0, found[0] - margin), min(size, found[-1] + 1 + margin)
-        rounded = -(-(stop - start) // divisor[axis]) * divisor[axis]
-        start = max(0, min(start, size - rounded))
-        starts.append(start)
-        stops.append(start + rounded)
-    return starts, stops
+    labels = lungs.as_tensor()[0]
+    voxels = {"left": int((labels == LEFT).sum()), "right": int((labels == RIGHT).sum())}
+    smaller, larger = sorted(voxels, key=voxels.__getitem__)
+    if voxels[larger] == 0:
+        logger.warning("%s: no lungs found, the whole scan is kept", scan_name(image))
+        return [(0, size) for size in labels.shape]
+    box = _extents(labels > 0)
+    if voxels[smaller] < SMALLEST_LUNG_SHARE * voxels[larger]:
+        logger.warning(
+            "%s: the %s lung has %.0f %% of the other's volume, the body's full width is kept",
+            scan_name(image),
+            smaller,
+            100 * voxels[smaller] / voxels[larger],
+        )
+        left_right = int(np.argwhere(io_orientation(image.affine.cpu().numpy())[:, 0] == 0)[0, 0])
+        body = body_half_mask(image, "both").as_tensor()[0]
+        box[left_right] = _extents((body > 0) | (labels > 0))[left_right]
+    return box
+
+
+def _extents(mask: torch.Tensor) -> list[tuple[int, int]]:
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        found = torch.nonzero(mask.amax(dim=others)).flatten().tolist()
+        box.append((found[0], found[-1] + 1))
+    return box
 
 
 class CropToLungsd(MapTransform):
-    """Crops all keys to the lungs' bounding box and a margin, with sizes a network divides.
+    """Crops all keys to the lungs' bounding box (:func:`lungs_box`) and a margin.
 
-    MONAI's CropForegroundd takes its margin in voxels, the same for every scan, and pads where
-    it could shift; this takes it in mm and leaves the cropping and padding to MONAI. Where a scan
-    is too short to be divided it is padded at the end, the image with -1024 HU and other keys
-    with 0. No lungs found: the whole scan is kept, with a warning. Boxes in world mm stay as they
-    are.
+    MONAI's CropForegroundd takes its margin in voxels, the same for every scan, and knows no
+    missing lung; this takes it in mm and leaves the cropping to MONAI. Boxes in world mm stay as
+    they are.
 
     Args:
         keys: volumes ``(C, H, W, D)`` to crop, the image among them.
         image_key: the CT in HU.
         margin_mm: beyond the lungs on each side.
-        divisor: of the cropped sizes, one for each axis.
-        lungs_key: a lung mask or label map on the image's grid; without it, or in a sample that
-            lacks it, the lungs come from HU.
+        lungs_key: a label map on the image's grid, 1 the patient's left and 2 the right lung;
+            without it, or in a sample that lacks it, the lungs come from HU.
     """
 
     def __init__(
@@ -68,19 +86,14 @@ class CropToLungsd(MapTransform):
         image_key: str = "image",
         *,
         margin_mm: float = 10.0,
-        divisor: Sequence[int] = (16, 16, 16),
         lungs_key: str | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if margin_mm < 0 or min(divisor) < 1:
-            raise ValueError(
-                f"margin_mm must be at least 0 and divisor at least 1, "
-                f"got {margin_mm} and {tuple(divisor)}"
-            )
+        if margin_mm < 0:
+            raise ValueError(f"margin_mm must be at least 0, got {margin_mm}")
         self.image_key = image_key
         self.margin_mm = margin_mm
-        self.divisor = tuple(divisor)
         self.lungs_key = lungs_key
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -88,16 +101,14 @@ class CropToLungsd(MapTransform):
         image = sample[self.image_key]
         lungs = sample.get(self.lungs_key)
         if lungs is None:
-            lungs = lung_side_mask(image, "both")
+            lungs = on_scan_grid(segment_lungs(image), image)
         else:
             check_geometry(lungs, image)
-        if not lungs.any():
-            logger.warning("%s: no lungs found, the whole scan is kept", scan_name(image))
-        start, stop = lungs_box(lungs, margin_mm=self.margin_mm, divisor=self.divisor)
-        crop = SpatialCrop(roi_start=start, roi_end=stop)
-        size = [last - first for first, last in zip(start, stop, strict=True)]
+        start, stop = np.array(lungs_box(lungs, image)).T
+        spacing_mm = image.affine[:3, :3].norm(dim=0).cpu().numpy()
+        margin = np.ceil(self.margin_mm / spacing_mm).astype(int)
+        # SpatialCrop clips what reaches past the end.
+        crop = SpatialCrop(roi_start=(start - margin).clip(min=0), roi_end=stop + margin)
         for key in self.key_iterator(sample):
-            fill = AIR_HU if key == self.image_key else 0.0
-            pad = SpatialPad(size, method="end", mode="constant", value=fill)
-            sample[key] = pad(crop(sample[key]))
+            sample[key] = crop(sample[key])
         return sample

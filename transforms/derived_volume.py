@@ -1,3 +1,5 @@
+"""Volumes computed from another one."""
+
 from __future__ import annotations
 
 import torch

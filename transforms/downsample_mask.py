@@ -1,3 +1,5 @@
+"""A mask on the network's feature grid, with no lesion lost."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence

@@ -1,3 +1,5 @@
+"""Where the cells of a feature grid lie."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence

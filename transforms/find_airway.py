@@ -1,3 +1,5 @@
+"""Trachea and main bronchi of a coarse chest CT."""
+
 from __future__ import annotations
 
 import numpy as np

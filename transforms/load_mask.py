@@ -1,3 +1,5 @@
+"""Label maps from files."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping

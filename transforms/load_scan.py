@@ -1,3 +1,5 @@
+"""Scans from files, in HU and checked."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -13,10 +15,8 @@ from monai.transforms import MapTransform
 from transforms.read_volume import read_volume
 from transforms.scan_error import ScanError
 
-__all__ = ["LoadScand", "ScanError", "load_scan"]
-
 LOWEST_HU, HIGHEST_HU = -32768.0, 32767.0
-AIR_HU = -500.0
+HU_SCALE_PROOF = -500.0  # values on both sides of it show that they are HU
 
 
 def load_scan(path: str | Path, spatial_dims: int = 3) -> MetaTensor:
@@ -60,9 +60,9 @@ def _check_hu(path: str | Path, array: np.ndarray) -> None:
         raise ScanError(
             f"{path}: HU must lie within {LOWEST_HU:g} and {HIGHEST_HU:g}, got {low:g} to {high:g}"
         )
-    if not low < AIR_HU < high:
+    if not low < HU_SCALE_PROOF < high:
         raise ScanError(
-            f"{path}: a chest CT in HU must hold air below {AIR_HU:g} and tissue above it, "
+            f"{path}: a chest CT in HU must hold air below {HU_SCALE_PROOF:g} and tissue above it, "
             f"got values from {low:g} to {high:g}"
         )
 

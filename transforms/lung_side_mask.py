@@ -1,3 +1,5 @@
+"""The patient's left or right lung as a mask."""
+
 from __future__ import annotations
 
 import logging

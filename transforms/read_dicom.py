@@ -1,3 +1,5 @@
+"""DICOM series folders and single DICOM images."""
+
 from __future__ import annotations
 
 from collections import Counter

@@ -1,3 +1,5 @@
+"""Arrays and affines from NIfTI, MetaImage and DICOM."""
+
 from __future__ import annotations
 
 import gzip
@@ -22,7 +24,7 @@ def read_volume(path: str | Path, spatial_dims: int) -> tuple[np.ndarray, np.nda
 
     Raises:
         ScanError: missing, unreadable or cut-off file, other number of axes, NaN or infinite
-            values, spacing that is not above zero, a singular affine.
+            values, spacing that is not above zero, a singular affine, a 3D NIfTI without one.
     """
     path = Path(path)
     if spatial_dims not in (2, 3):
@@ -33,9 +35,11 @@ def read_volume(path: str | Path, spatial_dims: int) -> tuple[np.ndarray, np.nda
     if path.is_dir() or name.endswith(".dcm"):
         array, affine = read_dicom(path, spatial_dims)
     elif name.endswith(NIFTI_SUFFIXES + METAIMAGE_SUFFIXES):
-        read = _read_nifti if name.endswith(NIFTI_SUFFIXES) else _read_metaimage
         try:
-            array, affine = read(path)
+            if name.endswith(NIFTI_SUFFIXES):
+                array, affine = _read_nifti(path, spatial_dims)
+            else:
+                array, affine = _read_metaimage(path)
         except ScanError:
             raise
         except Exception as error:
@@ -54,7 +58,7 @@ def read_volume(path: str | Path, spatial_dims: int) -> tuple[np.ndarray, np.nda
     return array, affine
 
 
-def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_nifti(path: Path, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as stream:
         # nibabel silently turns a zero voxel size into 1 mm, so it is read before that.
@@ -65,6 +69,10 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"{path}: spacing must be above zero and finite, got {_listed(spacing_mm)} mm"
         )
     image = nib.nifti1.load(path)
+    codes = int(header["sform_code"]), int(header["qform_code"])
+    # Without either nibabel makes up an affine, and left and right would be a guess.
+    if spatial_dims == 3 and codes == (0, 0):
+        raise ScanError(f"{path}: sform or qform must be set, got codes 0 and 0")
     return np.asarray(image.dataobj, np.float32), np.asarray(image.affine, float)
 
 

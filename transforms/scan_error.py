@@ -1,3 +1,5 @@
+"""The error for scans, masks and boxes that break a rule."""
+
 from __future__ import annotations
 
 from typing import Any

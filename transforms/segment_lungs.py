@@ -1,3 +1,5 @@
+"""Left and right lung from HU."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""Two touching lungs, parted."""
+
 from __future__ import annotations
 
 import numpy as np

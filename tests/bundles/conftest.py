@@ -30,7 +30,7 @@ def small_settings() -> list[str]:
         "spacing_mm=[6, 6, 6]",
         "crop_shape=[48, 40, 48]",
         "batch_size=2",
-        "num_workers=0",
+        "cache_workers=0",
         "network_def::channels=[4, 4, 8, 8]",
     )
     return [part for setting in settings for part in ("--set", setting)]
@@ -44,7 +44,7 @@ def trained(
     folder = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.setattr("bundles.__main__.runs_folder", lambda: folder / "runs")
+        patch.setattr("bundles.run_folders.runs_folder", lambda: folder / "runs")
         arguments = ["train", "lung_ct_cancer_risk", "--datalist", str(datalist), *small_settings]
         assert main([*arguments, "--set", "max_epochs=2"]) == 0
         yield folder

@@ -16,8 +16,10 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from bundles.__main__ import main
+from bundles.bundle_config import BUNDLES_ROOT
 
 BUNDLE = "lung_ct_cancer_risk"
+REAL_SCAN = Path(__file__).parents[3] / "shared/data/lidc1011/LIDC-IDRI-1011.nii.gz"
 
 
 def _run_dir(trained: Path) -> Path:
@@ -53,32 +55,28 @@ def test_training_leaves_weights_curves_and_one_tracked_run(trained: Path) -> No
     assert {"model.pt", "last.pt", "config.yaml", "trained.yaml", "curves.png"} <= files
     client, run = _tracked(f"sqlite:///{trained}/mlflow.db")
     assert run.info.status == "FINISHED"
-    assert {"loss", "risk_loss", "box_loss", "side_loss"} <= {
-        name.split("/")[-1].removeprefix("val_").removeprefix("train_") for name in run.data.metrics
-    }
+    terms = {"loss", "risk_loss", "box_loss", "side_loss"}
+    for phase in ("train", "val"):
+        assert {f"{phase}_{term}" for term in terms} <= set(run.data.metrics)
     assert run.data.params["max_epochs"] == "2"
     artifacts = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert {"model.pt", "config.yaml", "curves.png"} <= artifacts
 
 
-def test_training_goes_on_where_it_stopped(
-    trained: Path, datalist: Path, small_settings: list[str]
+def test_training_goes_on_where_it_stopped_under_its_own_settings(
+    trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = _run_dir(trained)
-    arguments = [
-        "train",
-        BUNDLE,
-        "--datalist",
-        str(datalist),
-        *small_settings,
-        "--set",
-        "max_epochs=3",
-    ]
-    assert main([*arguments, "--resume", str(run_dir / "last.pt")]) == 0
+    settings = (run_dir / "trained.yaml").read_bytes()
+    resume = ["train", BUNDLE, "--resume", str(run_dir / "last.pt"), "--set"]
+    assert main([*resume, "spacing_mm=[3, 3, 3]"]) == 1
+    assert "must keep the settings of its weights, got spacing_mm" in capsys.readouterr().err
+    assert main([*resume, "max_epochs=3"]) == 0
     checkpoint = torch.load(run_dir / "last.pt", weights_only=True)
     assert checkpoint["trainer"]["iteration"] == 6
     history = json.loads((run_dir / "history.json").read_text())
     assert [row["epoch"] for row in history] == [1, 2, 3]
+    assert (run_dir / "trained.yaml").read_bytes() == settings
 
 
 def test_evaluation_reports_numbers_and_each_scan(trained: Path, datalist: Path) -> None:
@@ -141,6 +139,44 @@ def test_the_same_scan_in_other_orientations_has_the_same_risk(
     np.testing.assert_allclose(peaks, peaks[:1].repeat(3, axis=0), atol=6)
 
 
+@pytest.mark.skipif(not REAL_SCAN.is_file(), reason="needs ../shared/data/lidc1011")
+def test_a_whole_real_scan_is_predicted(trained: Path) -> None:
+    assert _predict(trained, "real", REAL_SCAN) == 0
+    report = json.loads((trained / "real" / "predictions.json").read_text())
+    attention = _volume(trained / "real" / report["scans"][0]["attention"])
+    assert attention.shape == (512, 512, 133)
+    np.testing.assert_allclose(attention.affine, _volume(REAL_SCAN).affine, atol=1e-4)
+
+
+def test_monai_alone_trains_and_predicts(
+    datalist: Path, small_settings: list[str], tmp_path: Path
+) -> None:
+    """The commands of the bundle's page, from its folder."""
+    settings = [f"--{part}" for part in small_settings if part != "--set"]
+    places = ["--run_dir", str(tmp_path), "--data_list", str(datalist)]
+    scan = datalist.parent / _items(datalist, "testing")[0]["image"]
+    train = ["--max_epochs", "1"]
+    applied = ["--scans", str(scan), "--output_dir", str(tmp_path / "results")]
+    own = [part for part in settings if "crop" not in part and "batch" not in part]
+    own = [part for part in own if "workers" not in part]
+    for workflow, options in (("train", [*settings, *train]), ("inference", [*own, *applied])):
+        files = f"['configs/common.yaml','configs/{workflow}.yaml']"
+        command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", files]
+        command += [
+            "--meta_file",
+            "configs/metadata.json",
+            "--logging_file",
+            "configs/logging.conf",
+        ]
+        subprocess.run(
+            [*command, *places, *options],
+            cwd=BUNDLES_ROOT / BUNDLE,
+            check=True,
+            capture_output=True,
+        )
+    assert len(json.loads((tmp_path / "results/predictions.json").read_text())["scans"]) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -148,6 +184,10 @@ def test_the_same_scan_in_other_orientations_has_the_same_risk(
         (["train", BUNDLE, "--overlay", "no_such"], "overlay must be a file of"),
         (["train", BUNDLE, "--set", "max_epoch=3"], "did you mean max_epochs?"),
         (["train", BUNDLE, "--set", "max_epochs"], "--set must be given as name=value"),
+        (["train", BUNDLE, "--set", "max_epochs=[1,"], "--set must be given a value in YAML"),
+        (["train", BUNDLE, "--set", "max_epochs=many"], "max_epochs must be a number as 30 is"),
+        (["train", BUNDLE, "--resume", "nowhere.pt"], "--resume must name the last.pt of a run"),
+        (["predict", "lung", "--scans", "x", "--output", "y"], "bundle must be one of"),
         (["train", BUNDLE, "--datalist", "nowhere.json"], "nowhere.json"),
         (["predict", BUNDLE, "--scans", "x", "--output", "y", "--checkpoint", "z.pt"], "z.pt"),
     ],
@@ -160,12 +200,14 @@ def test_a_broken_rule_is_one_sentence(
     last = [line for line in error.splitlines() if line.startswith("error:")]
     assert len(last) == 1
     assert sentence in last[0]
+    # What never began leaves no folder behind.
+    assert len(list((trained / "runs" / BUNDLE).iterdir())) == 1
 
 
 def test_nothing_trained_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("bundles.__main__.runs_folder", lambda: tmp_path)
+    monkeypatch.setattr("bundles.run_folders.runs_folder", lambda: tmp_path)
     assert main(["predict", BUNDLE, "--scans", "x.nii.gz", "--output", str(tmp_path)]) == 1
     assert "must have been trained" in capsys.readouterr().err
 

@@ -13,7 +13,13 @@ import yaml
 from monai.bundle import ConfigWorkflow, verify_net_in_out
 from monai.bundle.config_item import ComponentLocator
 
-from bundles.run_bundle import BUNDLES_ROOT, TRACKING, bundle_names, config_files, merged_config
+from bundles.bundle_config import (
+    BUNDLES_ROOT,
+    TRACKING,
+    bundle_names,
+    config_files,
+    merged_config,
+)
 
 WORKFLOWS = ("train", "evaluate", "inference")
 SCHEMA = Path(__file__).parents[3] / "shared/schema/meta_schema_20240725.json"
@@ -133,6 +139,7 @@ def test_monais_properties_are_all_there(
     bundle: str, workflow: str, kind: str, datalist: Path, tmp_path: Path
 ) -> None:
     configs = BUNDLES_ROOT / bundle / "configs"
+    uncached: Any = {"cache_rate": 0.0} if kind == "train" else {}
     config = ConfigWorkflow(
         config_file=[str(configs / "common.yaml"), str(configs / f"{workflow}.yaml")],
         meta_file=str(configs / "metadata.json"),
@@ -141,8 +148,7 @@ def test_monais_properties_are_all_there(
         data_list=str(datalist),
         dataset_dir=str(datalist.parent),
         run_dir=str(tmp_path),
+        **uncached,
     )
     config.initialize()
-    if kind == "train":
-        config.parser["cache_rate"] = 0.0
     assert config.check_properties() == []

@@ -30,6 +30,7 @@ def test_the_page_holds_its_pictures_and_says_that_scans_are_synthetic(
     assert "Synthetic phantoms, not patients" in text
     assert text.count("data:image/png;base64,") == 4
     assert 'src="/' not in text and "$" not in text.split("<style>")[0]
+    assert text.count("cannot be told from chance") == 2
     # Two test scans are too few for an interval, and the page does not make one up.
     assert "[" not in text.split("<table>")[1].split("</table>")[0]
     picture = matplotlib.image.imread(tmp_path / "comparison.png")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from matplotlib.image import imread
 
 from cohorts import CohortSettings, ScannerSettings, draw_gallery, make_cohort
 from cohorts.gallery import main
+
+NO_BOX: dict[str, list[object]] = {"boxes": [], "box_labels": [], "nodules": []}
 
 
 def test_gallery_shows_both_colours(tmp_path: Path) -> None:
@@ -28,6 +31,11 @@ def test_gallery_shows_both_colours(tmp_path: Path) -> None:
         assert (np.abs(body - colour).max(axis=-1) < 0.08).sum() > 5
     with pytest.raises(ValueError, match="scans must be 1 or more, got 0"):
         draw_gallery(datalist, picture, scans=0)
+    cohort = json.loads(datalist.read_text())
+    flat = {**cohort, "box_mode": "ccwh", "training": [{**cohort["training"][0], **NO_BOX}]}
+    datalist.write_text(json.dumps(flat))
+    with pytest.raises(ValueError, match=r"box_mode must be cccwhd for slices .*, got 'ccwh'"):
+        draw_gallery(datalist, picture)
 
 
 def test_missing_datalist_is_one_sentence(

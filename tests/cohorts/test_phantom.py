@@ -93,6 +93,20 @@ def test_changed_settings_make_all_scans_anew(tmp_path: Path) -> None:
     assert json.loads(path.read_text())["generator"]["seed"] == 9
 
 
+def test_a_cohort_of_an_older_generator_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(SETTINGS, training=1, validation=0, testing=0, clean_fraction=0.0)
+    with monkeypatch.context() as older:
+        older.setattr("cohorts.phantom_plan.GENERATOR_VERSION", 1)
+        path = make_cohort(small, tmp_path, quiet=True)
+    image = tmp_path / "images" / "phantom-000000.nii.gz"
+    image.write_bytes(b"as version 1 drew it")
+    make_cohort(small, tmp_path, quiet=True)
+    assert image.read_bytes() != b"as version 1 drew it"
+    assert json.loads(path.read_text())["generator"]["version"] == 2
+
+
 def test_sides_are_the_patients(cohort: Path) -> None:
     seen = set()
     for item in scans(cohort):

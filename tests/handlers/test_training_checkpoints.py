@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from ignite.engine import Events
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler, ValidationHandler, from_engine
+from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -49,7 +51,7 @@ def _trainer(run_dir: Path, max_epochs: int, resume: str | None = None) -> Super
         decollate=False,
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
-    schedule: Any = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+    schedule: Any = WarmupCosineSchedule(optimizer, warmup_steps=1, t_total=2 * max_epochs)
     return SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=max_epochs,
@@ -80,11 +82,49 @@ def _weights(trainer: SupervisedTrainer) -> torch.Tensor:
 def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
     whole = _trainer(tmp_path / "whole", max_epochs=4)
     whole.run()
-    _trainer(tmp_path / "parts", max_epochs=2).run()
+    broken = _trainer(tmp_path / "parts", max_epochs=4)
+
+    @broken.on(Events.EPOCH_STARTED(once=3))
+    def interrupt(engine: SupervisedTrainer) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        broken.run()
     rest = _trainer(tmp_path / "parts", max_epochs=4, resume=str(tmp_path / "parts/last.pt"))
     rest.run()
     torch.testing.assert_close(_weights(rest), _weights(whole), rtol=0, atol=0)
     assert rest.state.epoch == 4
+
+
+def test_more_epochs_stretch_the_schedule(tmp_path: Path) -> None:
+    _trainer(tmp_path, max_epochs=2).run()
+    rest = _trainer(tmp_path, max_epochs=4, resume=str(tmp_path / "last.pt"))
+    rates: list[float] = []
+
+    @rest.on(Events.ITERATION_COMPLETED)
+    def note(engine: SupervisedTrainer) -> None:
+        rates.append(engine.optimizer.param_groups[0]["lr"])
+
+    rest.run()
+    schedule = [0.5 * (1 + math.cos(math.pi * (step - 1) / 7)) for step in range(5, 9)]
+    # The last step of the old schedule had come to zero; the longer one is met on its way down.
+    assert rates == pytest.approx([0.05 * factor for factor in schedule])
+
+
+def test_the_last_checkpoint_knows_the_best_epoch(tmp_path: Path) -> None:
+    trainer = _trainer(tmp_path, max_epochs=3)
+    trainer.run()
+    checkpoint = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert checkpoint["best_metric_epoch"] == 3
+    rest = _trainer(tmp_path, max_epochs=4, resume=str(tmp_path / "last.pt"))
+    before = (tmp_path / "model.pt").read_bytes()
+
+    @rest.on(Events.EPOCH_STARTED)
+    def spoil(engine: SupervisedTrainer) -> None:
+        engine.network.load_state_dict({"layer.weight": torch.full((1, 3), 9.0)}, strict=False)
+
+    rest.run()
+    assert (tmp_path / "model.pt").read_bytes() == before
 
 
 def test_the_best_weights_are_those_of_the_best_epoch(tmp_path: Path) -> None:
@@ -125,14 +165,32 @@ def test_a_disk_that_fills_leaves_the_last_good_checkpoint(
     _trainer(tmp_path, max_epochs=1).run()
     good = (tmp_path / "last.pt").read_bytes()
 
-    def full_disk(content: object, path: Path) -> None:
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full_disk)
+    monkeypatch.setattr(torch, "save", _full_disk)
     with pytest.raises(OSError, match="No space left"):
         _trainer(tmp_path, max_epochs=2, resume=str(tmp_path / "last.pt")).run()
     assert (tmp_path / "last.pt").read_bytes() == good
+
+
+def test_a_disk_full_at_ctrl_c_does_not_hide_it_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = _trainer(tmp_path, max_epochs=2)
+    heard: list[BaseException] = []
+
+    @trainer.on(Events.ITERATION_COMPLETED(once=2))
+    def interrupt(engine: SupervisedTrainer) -> None:
+        monkeypatch.setattr(torch, "save", _full_disk)
+        raise KeyboardInterrupt
+
+    trainer.add_event_handler(Events.EXCEPTION_RAISED, lambda _, error: heard.append(error))
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert [type(error) for error in heard[:1]] == [KeyboardInterrupt]
+
+
+def _full_disk(content: object, path: Path) -> None:
+    path.write_bytes(b"half")
+    raise OSError(28, "No space left on device")
 
 
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:

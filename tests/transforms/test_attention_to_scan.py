@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.transforms import Orientation, ResampleToMatch, Spacing, SpatialCrop
+from scipy import ndimage
 
 from transforms import attention_to_scan, feature_affine
 
@@ -101,9 +103,56 @@ def test_two_dimensions() -> None:
     assert out.shape == (1, 8, 6) and int(out.argmax()) // 6 in (6, 7) and int(out.argmax()) % 6 < 2
 
 
-def test_a_zero_map_stays_zero_and_a_rotated_grid_is_refused() -> None:
-    scan = MetaTensor(torch.zeros(1, 16, 16, 16))
-    assert not attention_to_scan(MetaTensor(torch.zeros(1, 4, 4, 4)), scan).any()
-    turned = oriented((0, 1, 2), (1, 1, 1), np.ones(3))
-    with pytest.raises(ValueError, match=r"parallel to the scan's, got .* cells off"):
-        attention_to_scan(MetaTensor(torch.zeros(1, 4, 4, 4), turned), scan)
+@pytest.mark.parametrize("case", range(12))
+def test_the_peak_returns_under_gantry_tilt(case: int) -> None:
+    """The network sees the sheared scan resampled to straight axes."""
+    rng = np.random.default_rng(case)
+    axes, flips = ORIENTATIONS[4 * case]
+    shear = torch.eye(4, dtype=torch.float64)
+    shear[1, 2] = np.tan(np.deg2rad(15 + case))
+    affine = oriented(axes, flips, rng.uniform(0.6, 3.0, 3)) @ shear
+    scan = MetaTensor(torch.zeros(1, 30, 36, 28), affine)
+    seen: Any = Spacing(pixdim=(1.5, 1.5, 1.5))(Orientation("RAS")(scan))
+    cells = [-(-n // 4) for n in seen.shape[1:]]
+    grid = feature_affine(seen.affine, seen.shape[1:], cells)
+    # A cell in the middle of the scan: the corners of the straight grid lie outside of it.
+    middle = affine.numpy() @ [*rng.uniform((8, 10, 8), (22, 26, 20)), 1.0]
+    peak = np.round(np.linalg.inv(grid.numpy()) @ middle)[:3].astype(int)
+    attention = MetaTensor(torch.zeros(1, *cells), grid)
+    attention[(0, *peak)] = 7.0
+
+    out = attention_to_scan(attention, scan)
+
+    assert out.shape == scan.shape and torch.equal(out.affine, scan.affine)
+    found = np.unravel_index(int(out[0].argmax()), out.shape[1:])
+    cell = np.linalg.inv(grid.numpy()) @ affine.numpy() @ [*found, 1.0]
+    assert np.abs(cell[:3] - peak).max() <= 1 and 0 < out.max() <= 7
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_equals_scipy_where_the_axes_are_not_parallel(rank: int) -> None:
+    affine = oriented((0, 1, 2), (1, -1, 1), np.array([0.7, 0.8, 2.0]))[:3, :3]
+    square = torch.eye(rank + 1, dtype=torch.float64)
+    square[:rank, :rank] = affine[:rank, :rank]
+    shape, cells = (20, 18, 9)[:rank], (5, 1, 4)[:rank]
+    values = np.random.default_rng(rank).random(cells)
+    grid = torch.diag(torch.tensor([3.0, 12.0, 4.0, 1.0][-rank - 1 :], dtype=torch.float64))
+    grid[:rank, -1] = torch.tensor([1.0, -3.0, 2.0])[:rank]
+    attention = MetaTensor(torch.from_numpy(values)[None], grid)
+    out = attention_to_scan(attention, MetaTensor(torch.zeros(1, *shape), square))
+
+    voxels = np.indices(shape).reshape(rank, -1)
+    to_cell = np.linalg.inv(grid.numpy()) @ square.numpy()
+    position = to_cell[:rank, :rank] @ voxels + to_cell[:rank, -1:]
+    sampled = ndimage.map_coordinates(values, position, order=1, mode="nearest")
+    inside = ((position >= -0.5) & (position <= np.array(cells)[:, None] - 0.5)).all(axis=0)
+    assert 0 < inside.sum() < inside.size
+    assert np.allclose(out[0].numpy().ravel(), sampled * inside, atol=1e-5)
+
+
+def test_a_zero_map_stays_zero_and_nothing_warns_of_a_stale_affine() -> None:
+    scan = MetaTensor(torch.zeros(1, 16, 16, 16), torch.eye(4), {"filename_or_obj": "scan.nii"})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        out = attention_to_scan(MetaTensor(torch.zeros(1, 4, 4, 4), torch.eye(4)), scan)
+    assert not out.any() and out.meta["filename_or_obj"] == "scan.nii"

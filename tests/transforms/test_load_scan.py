@@ -132,6 +132,25 @@ def test_refuses_values_and_shapes(tmp_path: Path, array: np.ndarray, rule: str)
     assert "\n" not in str(caught.value)
 
 
+def test_a_nifti_without_an_affine_is_refused_in_3d_only(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii.gz"
+    for array, spatial_dims in ((hu(), 3), (hu()[..., 0], 2)):
+        image = nib.Nifti1Image(array, slice_affine())
+        image.set_sform(slice_affine(), code=0)
+        image.set_qform(slice_affine(), code=0)
+        nib.save(image, path)
+        if spatial_dims == 2:
+            assert load_scan(path, spatial_dims=2).shape == (1, *SHAPE[:2])
+            continue
+        rule = r"scan\.nii\.gz: sform or qform must be set, got codes 0 and 0"
+        for load in (load_scan, load_mask):
+            with pytest.raises(ScanError, match=rule):
+                load(path)
+        image.set_qform(slice_affine(), code=1)
+        nib.save(image, path)
+        assert np.allclose(load_scan(path).affine, slice_affine(), atol=1e-5)
+
+
 def _with_zero_spacing(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[84:88] = np.float32(0).tobytes()  # pixdim[2]
