@@ -22,7 +22,15 @@ from metrics import attention_localization
 if TYPE_CHECKING:
     from cohorts import ReadableScans
 
-COLUMNS = ("patient_id", "risk", "predicted_risk", "attention_mass", "chance", "hit")
+COLUMNS = (
+    "patient_id",
+    "risk",
+    "predicted_risk",
+    "attention_mass",
+    "chance",
+    "hit",
+    "lost_boxes",
+)
 
 
 class EvaluationWriter:
@@ -30,7 +38,9 @@ class EvaluationWriter:
 
     Columns: ``risk`` is the label and ``predicted_risk`` the network's; ``attention_mass``,
     ``chance`` and ``hit`` are those of :class:`metrics.ScanLocalization`, empty for a scan
-    without a lesion. Run ``finish`` after the evaluator.
+    without a lesion. ``lost_boxes`` are cancers outside of the part that the network saw; they
+    are missing from the localization numbers, and their sum stands beside these. Run ``finish``
+    after the evaluator.
 
     Args:
         output_dir: folder of the results, made if needed.
@@ -58,7 +68,7 @@ class EvaluationWriter:
         self.datalist = datalist
         self.checkpoint = checkpoint
         self.head = head
-        self._rows: list[tuple[str, int, float, float, float, float]] = []
+        self._rows: list[tuple[str, int, float, float, float, float, int]] = []
 
     def attach(self, engine: Engine) -> None:
         """Follow the evaluator ``engine``, whose own metrics are computed before."""
@@ -99,6 +109,7 @@ class EvaluationWriter:
                 where.mass.tolist(),
                 where.chance.tolist(),
                 where.hit.tolist(),
+                targets["lost_boxes"].tolist(),
                 strict=True,
             )
         )
@@ -112,6 +123,7 @@ class EvaluationWriter:
                 **self._cohort(),
                 "scans": len(self._rows),
                 "positives": sum(row[1] for row in self._rows),
+                "lost_boxes": sum(row[6] for row in self._rows),
                 "attention_head": self.head,
                 "metrics": finite_scalars(engine.state.metrics),
                 "failed": self._failures,

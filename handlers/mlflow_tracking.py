@@ -33,8 +33,8 @@ class MlflowTracking:
     ``train_<name>`` and ``val_<name>`` (the evaluator's at the trainer's epoch), the best key
     metric, the loss and learning rate of an iteration once a second, parameters, git commit,
     package versions, and at the end the artifacts.
-    MONAI's `MLFlowHandler` writes the iterations; the run itself is made here, since that class finds
-    its run by name and so mixes up two trainings.
+    MONAI's `MLFlowHandler` writes the iterations; the run itself is made here, since that class
+    finds its run by name and so mixes up two trainings.
 
     The run ends FINISHED; FAILED, with the tag `error`, where an exception ended the engine; KILLED
     after Ctrl-C. The exception then goes on to the engine's other handlers and out. This handler

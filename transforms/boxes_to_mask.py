@@ -40,10 +40,9 @@ def boxes_to_mask(boxes: Any, image: MetaTensor) -> MetaTensor:
     Raises:
         ScanError: wrong length, a value that is not finite, or a size not above zero.
     """
-    shape = tuple(image.shape[1:])
-    mask = torch.zeros((1, *shape), dtype=torch.uint8)
+    mask = torch.zeros((1, *image.shape[1:]), dtype=torch.uint8)
     for index, (start, stop) in enumerate(covered_voxels(boxes, image)):
-        if (stop <= 0).any() or (start >= shape).any():
+        if is_outside(start, stop, image):
             logger.warning("%s: box %d lies outside of the crop", scan_name(image), index)
             continue
         pairs = zip(start.clip(min=0).tolist(), stop.tolist(), strict=True)
@@ -61,6 +60,11 @@ def covered_voxels(boxes: Any, image: MetaTensor) -> Iterator[tuple[np.ndarray, 
         start = np.floor(low_voxel + tolerance - 0.5).astype(int) + 1
         stop = np.ceil(high_voxel - tolerance + 0.5).astype(int)
         yield start, stop
+
+
+def is_outside(start: np.ndarray, stop: np.ndarray, image: MetaTensor) -> bool:
+    """Whether a range of voxels has none in common with the image."""
+    return bool((stop <= 0).any() or (start >= image.shape[1:]).any())
 
 
 def _table(boxes: Any, rank: int, image: MetaTensor) -> np.ndarray:
@@ -92,7 +96,7 @@ class BoxesToMaskd(MapTransform):
     """Dictionary form of :func:`boxes_to_mask`, of the boxes with one label only.
 
     The attention's target is the cancer, so benign boxes are left out; ``output_key`` gets the
-    mask, empty where no such box is.
+    mask, empty where no such box is, and ``lost_key`` the number of those outside of the image.
     """
 
     def __init__(
@@ -103,6 +107,7 @@ class BoxesToMaskd(MapTransform):
         label_key: str = "box_labels",
         keep_label: int = 1,
         output_key: str = "box_mask",
+        lost_key: str = "lost_boxes",
     ) -> None:
         super().__init__(keys)
         if len(self.keys) != 1:
@@ -111,6 +116,7 @@ class BoxesToMaskd(MapTransform):
         self.label_key = label_key
         self.keep_label = keep_label
         self.output_key = output_key
+        self.lost_key = lost_key
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         sample = dict(data)
@@ -123,4 +129,7 @@ class BoxesToMaskd(MapTransform):
             )
         kept = [box for box, label in zip(boxes, labels, strict=True) if label == self.keep_label]
         sample[self.output_key] = boxes_to_mask(kept, image)
+        sample[self.lost_key] = sum(
+            is_outside(start, stop, image) for start, stop in covered_voxels(kept, image)
+        )
         return sample

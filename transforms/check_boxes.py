@@ -9,7 +9,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
-from transforms.boxes_to_mask import covered_voxels
+from transforms.boxes_to_mask import covered_voxels, is_outside
 from transforms.scan_error import ScanError, scan_name
 
 
@@ -25,7 +25,7 @@ def check_boxes(boxes: Any, image: MetaTensor) -> None:
     """
     shape = tuple(image.shape[1:])
     for index, (start, stop) in enumerate(covered_voxels(boxes, image)):
-        if (stop <= 0).any() or (start >= shape).any():
+        if is_outside(start, stop, image):
             raise ScanError(
                 f"{scan_name(image)}: box {index} must lie inside the scan of shape {shape}, got "
                 f"voxels {start.tolist()} to {(stop - 1).tolist()} from {list(boxes[index])} mm"

@@ -33,12 +33,13 @@ def _sample(item):
         **item,
         "image": SCORES[None] * item["sign"],
         "box_mask": mask,
+        "lost_boxes": item.get("lost_boxes", 0),
     }
 
 
 ITEMS = [
     {"image": "a", "patient_id": "p1", "risk": 1, "sign": 1.0},
-    {"image": "b", "patient_id": "p2", "risk": 0, "sign": 1.0},
+    {"image": "b", "patient_id": "p2", "risk": 0, "sign": 1.0, "lost_boxes": 2},
     {"image": "c", "patient_id": "p3", "risk": 1, "sign": -1.0},
 ]
 BROKEN = {"image": "d", "patient_id": "broken", "risk": 1, "sign": 1.0}
@@ -52,7 +53,7 @@ def _run(items, output_dir: Path, **settings) -> EvaluationWriter:
         device=torch.device("cpu"),
         val_data_loader=DataLoader(dataset, batch_size=2, num_workers=0),
         network=ScoresFromTheImage(),
-        prepare_batch=PrepareTargets(["risk", "box_mask", "patient_id"]),
+        prepare_batch=PrepareTargets(["risk", "box_mask", "lost_boxes", "patient_id"]),
         key_val_metric={"auroc": Auroc(output_transform=transform)},
         additional_metrics={"where": AttentionLocalization(output_transform=transform)},
         val_handlers=[writer],
@@ -90,6 +91,8 @@ def test_numbers_by_hand(tmp_path):
     assert [row["chance"] for row in rows] == ["0.5", "0.0", "0.5"]
     assert [row["hit"] for row in rows] == ["1.0", "", "0.0"]
     assert rows[1]["attention_mass"] == ""
+    assert [row["lost_boxes"] for row in rows] == ["0", "2", "0"]
+    assert evaluation["lost_boxes"] == 2
 
 
 def test_failed_scans_are_listed_and_the_exit_code_is_not_zero(tmp_path):

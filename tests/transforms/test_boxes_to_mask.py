@@ -136,3 +136,10 @@ def test_a_box_that_a_crop_lost_is_told_and_leaves_the_others(
     mask = boxes_to_mask([[50, 1, 1, 2, 2, 2], [4, 4, 4, 1, 1, 1]], image((6, 6, 6), np.eye(4)))
     assert mask.nonzero().tolist() == [[0, 4, 4, 4]]
     assert "box 0 lies outside of the crop" in caplog.text
+    sample = {
+        "image": image((6, 6, 6), np.eye(4)),
+        "boxes": [[50, 1, 1, 2, 2, 2], [4, 4, 4, 1, 1, 1]],
+        "box_labels": [1, 1],
+    }
+    assert BoxesToMaskd()(sample)["lost_boxes"] == 1
+    assert BoxesToMaskd()({**sample, "box_labels": [0, 1]})["lost_boxes"] == 0
