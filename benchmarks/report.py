@@ -30,8 +30,8 @@ class Row(NamedTuple):
 
     @property
     def ratio(self) -> float | None:
-        """How many times the peer's is ours."""
-        return None if self.peer is None else self.peer / self.ours
+        """How many times the peer's is ours; none where there is no peer or ours is 0."""
+        return None if self.peer is None or self.ours == 0 else self.peer / self.ours
 
 
 class Times(NamedTuple):

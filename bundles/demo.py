@@ -23,7 +23,7 @@ COHORT = CohortSettings(
     min_diameter_mm=8.0,
     scanner=ScannerSettings(spacing_mm=(3.0, 3.0, 3.0)),
 )
-SHOWN_SCANS = 4
+SHOWN_SCANS = 6
 
 
 def run_demo() -> Path:

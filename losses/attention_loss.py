@@ -13,7 +13,7 @@ def attention_loss(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     mask. Per-voxel cross entropy has no good solution under that constraint: it asks each voxel
     of the mask for a weight of one. (CPH 100A, *Localization and Segmentation*.)
 
-    Works with logarithms throughout, in float32 whatever the type of the scores, and only on the
+    Works with logarithms throughout, in float32 or wider whatever the scores' type, and only on the
     cells of the mask: a wrong voxel far ahead of the rest still leaves a gradient, where
     ``log(p)`` of an underflowed ``p`` gives infinity and ``log(p + eps)`` none.
 
@@ -39,13 +39,14 @@ def attention_loss(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 def _sample_loss(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     inside = mask.nonzero().squeeze(1)
+    wide = torch.promote_types(scores.dtype, torch.float32)
     if len(inside) == 0:
-        return scores.new_zeros((), dtype=torch.float32)
+        return scores.new_zeros((), dtype=wide)
     with torch.autocast(device_type=scores.device.type, enabled=False):
         # Shifted by the peak, both sums stay small and keep their digits. `log_softmax` would say
         # the same, but adds up a row of 819,200 in sequence and is off by 5e-5 there.
-        scores = scores.float() - scores.detach().max().float()
-        agreement = scores[inside] + mask[inside].float().log()
+        scores = scores.to(wide) - scores.detach().max().to(wide)
+        agreement = scores[inside] + mask[inside].to(wide).log()
         # Rounding can leave perfect attention a hair below zero.
         return (scores.exp().sum().log() - agreement.logsumexp(dim=0)).clamp(min=0)
 

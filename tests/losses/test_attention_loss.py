@@ -67,6 +67,13 @@ def test_an_empty_mask_costs_nothing_and_moves_nothing() -> None:
     assert scores.grad[1].abs().max().item() > 0
 
 
+def test_the_gradient_is_the_numeric_one() -> None:
+    scores = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    mask = torch.zeros(2, 3, 4)
+    mask[0, 1, 1:3] = 1
+    assert torch.autograd.gradcheck(lambda s: attention_loss(s, mask), scores)
+
+
 def test_autocast_does_not_lower_its_precision() -> None:
     scores = torch.linspace(-5, 5, 1000).view(1, 10, 100)
     mask = torch.zeros(1, 10, 100)
