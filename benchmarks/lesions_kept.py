@@ -89,7 +89,24 @@ def placed_readings() -> Iterator[PlacedReading]:
             slices_mm.setdefault(scan_id, []).append(z_mm)
     for nodule in read_lidc_nodules():
         for reading in nodule.readings:
-            yield _place(nodule, reading, slices_mm[nodule.scan_id])
+            yield place_reading(nodule, reading, slices_mm[nodule.scan_id])
+
+
+def place_reading(
+    nodule: LidcNodule, reading: LidcReading, slices_mm: list[float]
+) -> PlacedReading:
+    """The voxels of a reading in its scan, whose slices lie at the ascending ``slices_mm``."""
+    mask = consensus_mask(replace(nodule, readings=(reading,)))
+    points = np.concatenate([contour.points for contour in reading.contours])
+    z_mm = np.concatenate([[contour.z_mm] * len(contour.points) for contour in reading.contours])
+    # The mask's grid has one voxel of margin round the outlines.
+    corner = np.array([*points.min(axis=0), np.searchsorted(slices_mm, z_mm.min())]) - 1
+    inside = mask.copy()
+    depth = np.rint((z_mm - z_mm.min()) / nodule.spacing_mm[2]).astype(int) + 1
+    inside[(*(points - corner[:2]).T, depth)] = False
+    marked = mask.any(axis=(0, 1))
+    outline_slices = int((marked & ~inside.any(axis=(0, 1))).sum())
+    return PlacedReading(np.argwhere(mask) + corner, outline_slices, int(marked.sum()))
 
 
 def ways_that_lose(voxels: NDArray[np.int64], stride: int) -> list[str]:
@@ -110,15 +127,5 @@ def ways_that_lose(voxels: NDArray[np.int64], stride: int) -> list[str]:
     return [way for way, small in kept.items() if not small.any()]
 
 
-def _place(nodule: LidcNodule, reading: LidcReading, slices_mm: list[float]) -> PlacedReading:
-    mask = consensus_mask(replace(nodule, readings=(reading,)))
-    points = np.concatenate([contour.points for contour in reading.contours])
-    z_mm = np.concatenate([[contour.z_mm] * len(contour.points) for contour in reading.contours])
-    # The mask's grid has one voxel of margin round the outlines.
-    corner = np.array([*points.min(axis=0), np.searchsorted(slices_mm, z_mm.min())]) - 1
-    inside = mask.copy()
-    depth = np.rint((z_mm - z_mm.min()) / nodule.spacing_mm[2]).astype(int) + 1
-    inside[(*(points - corner[:2]).T, depth)] = False
-    marked = mask.any(axis=(0, 1))
-    outline_slices = int((marked & ~inside.any(axis=(0, 1))).sum())
-    return PlacedReading(np.argwhere(mask) + corner, outline_slices, int(marked.sum()))
+if __name__ == "__main__":
+    main()

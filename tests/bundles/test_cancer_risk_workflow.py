@@ -177,6 +177,28 @@ def test_monai_alone_trains_and_predicts(
     assert len(json.loads((tmp_path / "results/predictions.json").read_text())["scans"]) == 1
 
 
+def test_given_lungs_are_used_and_must_fit_the_scan(
+    trained: Path,
+    datalist: Path,
+    small_settings: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = ["--overlay", "given_lungs", "--set", "max_epochs=1", "--set", f"run_dir={trained}/own"]
+    train = ["train", BUNDLE, *small_settings, *given, "--datalist"]
+    assert main([*train, str(datalist)]) == 0
+    content = json.loads(datalist.read_text())
+    lungs = _volume(datalist.parent / content["training"][1]["lungs"])
+    moved = lungs.affine.copy()
+    moved[0, 3] += 30
+    nib.save(nib.Nifti1Image(lungs.get_fdata().astype(np.uint8), moved), trained / "moved.nii.gz")
+    content["training"][1]["lungs"] = str(trained / "moved.nii.gz")
+    wrong = datalist.with_name("wrong.json")
+    wrong.write_text(json.dumps(content))
+    assert main([*train, str(wrong)]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error:") and "moved.nii.gz" in error
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

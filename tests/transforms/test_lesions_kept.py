@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 
-from benchmarks.lesions_kept import STRIDES, placed_readings, ways_that_lose
+from benchmarks.lesions_kept import STRIDES, place_reading, placed_readings, ways_that_lose
 from benchmarks.report import Row
+from cohorts.lidc_nodules import LidcContour, LidcNodule, LidcReading
 from transforms import downsample_mask
 
 
@@ -62,9 +63,18 @@ def test_a_single_voxel_that_sampling_loses() -> None:
     assert ways_that_lose(np.array([[6, 10, 2]]), 4) == ["trilinear"]
 
 
-def test_readings_lie_in_their_scan(lesions: list[np.ndarray]) -> None:
-    voxels = np.concatenate(lesions)
-    assert voxels.min() >= 0 and voxels[:, :2].max() < 512
+def test_a_reading_lies_where_its_outline_does() -> None:
+    ring = [(c, r) for c, r in itertools.product(range(10, 14), range(20, 25))]
+    ring = [(c, r) for c, r in ring if c in (10, 13) or r in (20, 24)]
+    ring.sort(key=lambda point: np.arctan2(point[1] - 22, point[0] - 11.5))
+    point = LidcContour(-6.0, True, np.array([(12, 22)], dtype=np.int32))
+    ringed = LidcContour(-4.0, True, np.array([*ring, ring[0]], dtype=np.int32))
+    reading = LidcReading(1, {}, (ringed, point))
+    nodule = LidcNodule("LIDC-IDRI-0000", 1, 0, (1.0, 1.0, 2.0), (reading,))
+    placed = place_reading(nodule, reading, [-10.0, -8.0, -6.0, -4.0, -2.0])
+    inside = [(c, r, 3) for c in (11, 12) for r in (21, 22, 23)]
+    assert sorted(map(tuple, placed.voxels.tolist())) == sorted([*inside, (12, 22, 2)])
+    assert (placed.outline_slices, placed.slices) == (1, 2)
 
 
 def test_nothing_lost_has_no_ratio() -> None:
