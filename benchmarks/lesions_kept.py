@@ -32,8 +32,8 @@ _PEERS = {"nearest": "nearest-exact", "trilinear": "trilinear"}
 class PlacedReading(NamedTuple):
     """One reading's voxels in its scan, ``(N, 3)`` rows of column, row, slice from the lowest.
 
-    ``outline_slices`` counts those of its ``slices`` where the outline encloses no pixel, so that
-    the outline itself stands for the nodule.
+    ``outline_slices`` counts those of its ``slices`` where no outline encloses a pixel, so that
+    the outlines themselves stand for the nodule.
     """
 
     voxels: NDArray[np.int64]
@@ -74,9 +74,10 @@ def main() -> None:
             "Ours is transforms.downsample_mask. The peers are torch.nn.functional.interpolate: "
             "nearest is mode nearest-exact, the voxel at the cell's centre; trilinear is "
             "align_corners=False without antialiasing, marked above 0.5.",
-            "The outline runs outside the nodule and is left out, as in pylidc. A slice where it "
-            "encloses no pixel is marked by the outline itself, which only makes masks larger: "
-            f"{with_outline} readings have such a slice, {all_outline} have no other.",
+            "The outline runs outside the nodule and is left out, as in pylidc. One that encloses "
+            "no pixel is counted itself, which only makes masks larger: "
+            f"{with_outline} readings have a slice marked by such outlines alone, "
+            f"{all_outline} have no other slice.",
         ),
     )
 
