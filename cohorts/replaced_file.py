@@ -14,7 +14,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
     Otherwise ``path`` stays as it was and nothing is left beside it.
     """
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".partial-{path.name}")  # keeps the suffix, which names the format
     try:
         yield part
         os.replace(part, path)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Engine, Events
 
+from cohorts.replaced_file import replaced_file
 from handlers.describe_checkpoint import describe_checkpoint
 from handlers.exit_on_failures import exit_on_failures
 from handlers.finite_scalars import finite_scalars
-from handlers.replaced_file import replaced_file
 from handlers.three_planes import INTENDED_USE
 from handlers.writable_folder import writable_folder
 from handlers.write_json import write_json

@@ -12,8 +12,8 @@ from monai.data import MetaTensor
 from monai.engines import Evaluator
 from scipy import ndimage
 
+from cohorts.replaced_file import replaced_file
 from handlers.attention_map import SHOWN_FROM, attention_map, attention_peak
-from handlers.replaced_file import replaced_file
 from handlers.three_planes import three_planes
 from handlers.writable_folder import writable_folder
 from transforms import attention_to_scan

@@ -13,10 +13,10 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
+from cohorts.replaced_file import replaced_file
 from handlers.attention_map import ATTENTION_UNIT, SHOWN_FROM, attention_map, attention_peak
 from handlers.describe_checkpoint import describe_checkpoint
 from handlers.exit_on_failures import exit_on_failures
-from handlers.replaced_file import replaced_file
 from handlers.save_map import save_map
 from handlers.three_planes import INTENDED_USE, LUNG_WINDOW_HU, three_planes
 from handlers.writable_folder import writable_folder

@@ -9,7 +9,7 @@ import torch
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 
-from handlers.replaced_file import replaced_file
+from cohorts.replaced_file import replaced_file
 
 STEPS = 32767  # of int16
 

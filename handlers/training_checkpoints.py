@@ -14,8 +14,8 @@ from torch.nn import Module
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from cohorts.replaced_file import replaced_file
 from handlers.hear_exception import hear_exception
-from handlers.replaced_file import replaced_file
 from handlers.trained_weights import load_trained_weights
 from handlers.writable_folder import writable_folder
 

@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from cohorts.replaced_file import replaced_file
 from handlers.finite_scalars import finite_scalars
-from handlers.replaced_file import replaced_file
 from handlers.writable_folder import writable_folder
 from handlers.write_json import write_json
 

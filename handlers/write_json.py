@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from handlers.replaced_file import replaced_file
+from cohorts.replaced_file import replaced_file
 
 
 def write_json(path: Path, content: Any) -> None:
