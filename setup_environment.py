@@ -1,4 +1,4 @@
-"""Make .venv hold what requirements.txt pins; standard library only, run by setup.sh.
+"""Make .venv hold what PIN_FILES pin; standard library only, run by setup.sh.
 
 A stamp written last says what .venv was made from, so that a finished setup is skipped. A marker
 stands while packages are being written; where it is found again, the setup was cut off, and the
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, NoReturn
 
 ROOT = Path(__file__).resolve().parent
+PIN_FILES = ("requirements.txt", "requirements-dev.txt")
 NEEDED_GB = 4.0
 HEARTBEAT_S = 20.0
 
@@ -51,7 +52,7 @@ class SetupError(Exception):
 def fingerprint(root: Path, python_version: Sequence[int]) -> str:
     """Hash of all that .venv is made from: pins, project, these steps, Python and the place."""
     digest = hashlib.sha256(f"{root} {python_version[0]}.{python_version[1]}".encode())
-    for name in ("requirements.txt", "pyproject.toml", "setup_environment.py"):
+    for name in (*PIN_FILES, "pyproject.toml", "setup_environment.py"):
         digest.update((root / name).read_bytes())
     return digest.hexdigest()
 
@@ -138,16 +139,15 @@ class Setup:
     def install(self) -> None:
         """Write the packages: torch first, so that nothing that follows picks another build."""
         python = str(self.venv / "bin" / "python")
-        pins = str(self.root / "requirements.txt")
-        torch = next(
-            line for line in Path(pins).read_text().splitlines() if line.startswith("torch==")
-        )
+        pins = (self.root / PIN_FILES[0]).read_text()
+        torch = next(line for line in pins.splitlines() if line.startswith("torch=="))
         pip = [python, "-m", "pip", "install", "--progress-bar", "off", "--no-input"]
         if not venv_runs(self.venv, self.version):
             self.step("environment", [sys.executable, "-m", "venv", str(self.venv)])
         try:
             self.step(torch, [*pip, torch])
-            self.step("the other packages", [*pip, "-r", pins, "-c", pins])
+            lists = [part for name in PIN_FILES for part in ("-r", str(self.root / name))]
+            self.step("the other packages", [*pip, *lists])
             editable = ["--no-deps", "--no-build-isolation", "-e", str(self.root)]
             self.step("locus itself", [*pip, *editable])
         except SetupError as error:

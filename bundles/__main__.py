@@ -1,8 +1,9 @@
-"""Command line of the bundles: ``python -m bundles train | evaluate | predict | demo``."""
+"""Command line of the bundles, ``python -m bundles``: train, evaluate, predict, compare, demo."""
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import warnings
 from pathlib import Path
@@ -13,7 +14,9 @@ import yaml
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 on success, 1 with one sentence on a rule broken, 130 on Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
+    options.command_line = shlex.join(["python", "-m", "bundles", *arguments])
     # What libraries tell their own developers, and MONAI's reminder that a config is a program.
     for category in (FutureWarning, DeprecationWarning):
         warnings.filterwarnings("ignore", category=category)
@@ -91,6 +94,24 @@ def predict(options: argparse.Namespace) -> None:
     print(f"written: {options.output}")
 
 
+def compare(options: argparse.Namespace) -> None:
+    """Train the arms of a bundle's comparison.yaml alike and judge them in one table."""
+    from bundles.compare import compare_arms
+    from bundles.run_folders import runs_folder
+
+    compare_arms(
+        options.bundle,
+        options.datalist,
+        output=options.output or runs_folder() / options.bundle / "comparison",
+        seeds=options.seeds,
+        command=options.command_line,
+        arms=options.arms,
+        overlays=options.overlay,
+        settings=_settings(options.set),
+        jobs=options.jobs,
+    )
+
+
 def demo(options: argparse.Namespace) -> None:
     """Phantom scans, training, evaluation, one prediction and the page of it all."""
     from bundles.demo import run_demo
@@ -133,7 +154,7 @@ def _number(text: str) -> float | str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bundles", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
-    for function in (train, evaluate, predict, demo):
+    for function in (train, evaluate, predict, compare, demo):
         command = commands.add_parser(function.__name__, help=function.__doc__)
         command.set_defaults(command=function)
         if function is demo:
@@ -156,10 +177,17 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument("--scans", nargs="+", required=True, help=scans)
         command.add_argument("--output", type=Path, required=True, help="folder of the results")
     else:
-        command.add_argument("--datalist", type=Path, help="datalist JSON of the scans")
-    if name == "train":
+        needed = name == "compare"
+        command.add_argument("--datalist", type=Path, required=needed, help="datalist JSON")
+    if name in ("train", "compare"):
         overlay = "a further file of configs/, or a path"
         command.add_argument("--overlay", action="append", default=[], help=overlay)
+    if name == "compare":
+        command.add_argument("--arms", nargs="+", default=[], help="those to compare; else all")
+        command.add_argument("--seeds", type=int, default=3, help="trainings of each arm")
+        command.add_argument("--jobs", type=int, default=1, help="trainings at a time")
+        command.add_argument("--output", type=Path, help="folder of the runs and the table")
+    elif name == "train":
         command.add_argument("--resume", type=Path, help="the last.pt of a run to go on with")
     else:
         command.add_argument("--run", type=Path, help="folder of a training run; else the last")

@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 
 BUNDLES_ROOT = Path(__file__).resolve().parent
 TRACKING = BUNDLES_ROOT / "tracking.yaml"
-# Where a run reads and writes; every other key of common.yaml belongs to the weights.
+# Where a run reads, writes and computes; every other key of common.yaml belongs to the weights.
 PLACES = {
     "bundle_root",
     "experiment",
@@ -19,7 +19,9 @@ PLACES = {
     "dataset_dir",
     "data_list",
     "checkpoint",
+    "calibration",
     "device",
+    "memory_format",
 }
 
 

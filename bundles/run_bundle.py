@@ -40,7 +40,7 @@ def run_bundle(
         ValueError: an unknown bundle or overlay, or an override that does not fit the config.
     """
     files = config_files(bundle, workflow, overlays)
-    _check_overrides(overrides, merged_config(files))
+    check_overrides(overrides, merged_config(files))
     if workflow != "train":
         _run(bundle, files, overrides)
         return
@@ -80,7 +80,7 @@ def resume_bundle(bundle: str, checkpoint: Path, overrides: Mapping[str, Any]) -
     # What goes on is a tracked run of its own.
     run_name = f"{run_dir.name}-resumed-{secrets.token_hex(2)}"
     overrides = {"run_name": run_name, **overrides, "resume": str(checkpoint)}
-    _check_overrides(overrides, merged_config([config_file]))
+    check_overrides(overrides, merged_config([config_file]))
     _run(bundle, [config_file], overrides)
 
 
@@ -97,8 +97,12 @@ def _run(bundle: str, files: Sequence[Path], overrides: Mapping[str, Any]) -> No
     )
 
 
-def _check_overrides(overrides: Mapping[str, Any], config: Any) -> None:
-    """MONAI adds a setting that does not exist without a word, and breaks late on a wrong type."""
+def check_overrides(overrides: Mapping[str, Any], config: Any) -> None:
+    """MONAI adds a setting that does not exist without a word, and breaks late on a wrong type.
+
+    Raises:
+        ValueError: an override names no setting of the config, or is no number where that is one.
+    """
     for name, value in overrides.items():
         replaced = _setting(name, config)
         is_number = isinstance(replaced, (int, float)) and not isinstance(replaced, bool)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from cohorts.gallery import draw_gallery
     from cohorts.lidc_nodules import LidcNodule, lidc_database, lidc_split, read_lidc_nodules
     from cohorts.lidc_shape import consensus_mask
+    from cohorts.mammogram_phantom import MammogramSettings, make_mammograms
     from cohorts.phantom import make_cohort
     from cohorts.phantom_plan import CohortSettings
     from cohorts.phantom_scan import PhantomScan, render_scan
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CohortSettings",
     "LidcNodule",
+    "MammogramSettings",
     "PhantomScan",
     "ReadableScans",
     "ScannerSettings",
@@ -31,6 +33,7 @@ __all__ = [
     "lidc_split",
     "load_datalist",
     "make_cohort",
+    "make_mammograms",
     "read_datalist",
     "read_lidc_nodules",
     "render_scan",
@@ -41,6 +44,7 @@ __all__ = [
 _HOMES = {
     "CohortSettings": "phantom_plan",
     "LidcNodule": "lidc_nodules",
+    "MammogramSettings": "mammogram_phantom",
     "PhantomScan": "phantom_scan",
     "ReadableScans": "readable_scans",
     "ScannerSettings": "phantom_scanner",
@@ -50,6 +54,7 @@ _HOMES = {
     "lidc_split": "lidc_nodules",
     "load_datalist": "datalist",
     "make_cohort": "phantom",
+    "make_mammograms": "mammogram_phantom",
     "read_datalist": "datalist",
     "read_lidc_nodules": "lidc_nodules",
     "render_scan": "phantom_scan",

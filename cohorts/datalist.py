@@ -136,10 +136,7 @@ def _check_item(item: Item, box_mode: str, place: str) -> None:
         )
     _check_boxes(item, box_mode, place)
     _check_agreement(item, place)
-    for key in ("years_to_diagnosis", "censoring_years"):
-        years = item.get(key)
-        if years is not None and not (_is_number(years) and years > 0):
-            raise ValueError(f"{place.format(key)} must be above 0, got {years!r}")
+    _check_years(item, place)
 
 
 def _check_boxes(item: Item, box_mode: str, place: str) -> None:
@@ -185,6 +182,25 @@ def _check_agreement(item: Item, place: str) -> None:
     if any(item.get("box_labels", [])):
         raise ValueError(
             f"{place.format('box_labels')} must all be 0 where risk is 0, got {item['box_labels']}"
+        )
+
+
+def _check_years(item: Item, place: str) -> None:
+    """Either may be left out; what is there must not contradict the risk or the other."""
+    diagnosis, end = (item.get(key) for key in ("years_to_diagnosis", "censoring_years"))
+    for key, years in (("years_to_diagnosis", diagnosis), ("censoring_years", end)):
+        if years is not None and not (_is_number(years) and years > 0):
+            raise ValueError(f"{place.format(key)} must be above 0, got {years!r}")
+    if diagnosis is None:
+        return
+    if not item["risk"]:
+        raise ValueError(
+            f"{place.format('years_to_diagnosis')} must be null where risk is 0, got {diagnosis}"
+        )
+    if end is not None and end < diagnosis:
+        raise ValueError(
+            f"{place.format('censoring_years')} must not be below years_to_diagnosis, "
+            f"got {end} and {diagnosis}"
         )
 
 

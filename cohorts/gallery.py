@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from cohorts.datalist import SPLITS, Item, load_datalist, read_datalist
+from transforms.read_volume import read_volume
 
 LUNG_WINDOW_HU = (-1350.0, 150.0)
 COLOURS = ("deepskyblue", "orangered")
@@ -30,6 +31,7 @@ def draw_gallery(
 
     Each scan is cut through its largest nodule, malignant ones first, or through the middle
     where it has none. The patient's right is on the left of the picture, as radiologists look.
+    2D images, those of a cohort with boxes in 2D, stand side by side.
 
     Raises as :func:`cohorts.load_datalist`, and ``ValueError`` if ``scans`` is below 1.
     """
@@ -37,27 +39,24 @@ def draw_gallery(
         raise ValueError(f"scans must be 1 or more, got {scans}")
     items = _varied(load_datalist(datalist, split), scans)
     cohort = read_datalist(datalist)
-    if cohort["box_mode"] != "cccwhd":
-        raise ValueError(
-            f"{datalist}: box_mode must be cccwhd for slices of a volume, "
-            f"got {cohort['box_mode']!r}"
-        )
+    flat = cohort["box_mode"] == "ccwh"
+    rows, columns = (1, len(items)) if flat else (len(items), 3)
     figure = Figure(
-        figsize=(3 * CENTIMETRES / 2.54, len(items) * CENTIMETRES / 2.54), facecolor="black"
+        figsize=(columns * CENTIMETRES / 2.54, rows * CENTIMETRES / 2.54), facecolor="black"
     )
     FigureCanvasAgg(figure)
-    axes = figure.subplots(len(items), 3, squeeze=False)
-    for row, item in zip(axes, items, strict=True):
-        _draw_scan(row, item)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for row, item in zip(axes.T if flat else axes, items, strict=True):
+        (_draw_image if flat else _draw_scan)(row, item)
     legend = [
-        Line2D([], [], color=colour, label=f"{name} nodule")
+        Line2D([], [], color=colour, label=f"{name} {'mass' if flat else 'nodule'}")
         for name, colour in zip(("benign", "malignant"), COLOURS, strict=True)
     ]
     figure.legend(handles=legend, loc="lower center", ncols=2, labelcolor="white", frameon=False)
     kind = "synthetic phantoms, not patients" if cohort.get("synthetic") else "scans"
-    title = f"{kind}: {split}, lung window {LUNG_WINDOW_HU[0]:.0f} to {LUNG_WINDOW_HU[1]:.0f} HU"
-    figure.suptitle(title, color="white", fontsize=11)
-    foot = 0.8 / (len(items) * CENTIMETRES)
+    window = f", lung window {LUNG_WINDOW_HU[0]:.0f} to {LUNG_WINDOW_HU[1]:.0f} HU"
+    figure.suptitle(f"{kind}: {split}{'' if flat else window}", color="white", fontsize=11)
+    foot = 0.8 / (rows * CENTIMETRES)
     figure.tight_layout(rect=(0, foot, 1, 1 - foot / 2), pad=0.4, h_pad=1.4)
     output = Path(output)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -100,20 +99,41 @@ def _draw_scan(row: NDArray[Any], item: Item) -> None:
     )
     labels = item.get("box_labels", [])
     for axis, (name, plane, cut, aspect) in zip(row, views, strict=True):
-        _draw_plane(axis, plane, cut, labels, float(aspect))
+        _draw_plane(axis, plane, cut, labels, aspect=float(aspect), window=LUNG_WINDOW_HU)
         axis.set_title(name, color="white", fontsize=8, pad=2)
+    _describe(row[0], item, step)
+
+
+def _draw_image(row: NDArray[Any], item: Item) -> None:
+    image, affine = read_volume(item["image"], spatial_dims=2)
+    mask = read_volume(item["mask"], 2)[0] if item.get("mask") else np.zeros_like(image)
+    turn = nib.orientations.io_orientation(affine)[:2]
+    step = np.linalg.norm(affine[:3, :2], axis=0)[np.argsort(turn[:, 0])]
+    plane, cut = (nib.orientations.apply_orientation(array, turn) for array in (image, mask))
+    # Units differ from detector to detector; a few bright pixels, metal say, are cut off.
+    window = float(plane.min()), float(np.percentile(plane, 99.9))
+    aspect, labels = float(step[1] / step[0]), item.get("box_labels", [])
+    _draw_plane(row[0], plane, cut, labels, aspect=aspect, window=window)
+    _describe(row[0], item, step)
+
+
+def _describe(axis: Axes, item: Item, spacing_mm: Sequence[float] | NDArray[Any]) -> None:
     side = item.get("side", "unknown")
     risk = f"cancer, {side}" if item.get("risk") == 1 else "no cancer"
-    spacing = " x ".join(f"{value:.2g}" for value in step)
-    row[0].set_title(
-        f"{item['patient_id']}: {risk}, {spacing} mm", color="white", fontsize=8, pad=2
-    )
+    spacing = " x ".join(f"{value:.2g}" for value in spacing_mm)
+    axis.set_title(f"{item['patient_id']}: {risk}, {spacing} mm", color="white", fontsize=8, pad=2)
 
 
 def _draw_plane(
-    axis: Axes, plane: NDArray[Any], cut: NDArray[Any], labels: list[int], aspect: float
+    axis: Axes,
+    plane: NDArray[Any],
+    cut: NDArray[Any],
+    labels: list[int],
+    *,
+    aspect: float,
+    window: tuple[float, float],
 ) -> None:
-    low, high = LUNG_WINDOW_HU
+    low, high = window
     # Mirrored, so that the patient's right (or front) lies on the left of the picture.
     axis.imshow(plane.T[::-1, ::-1], cmap="gray", vmin=low, vmax=high, aspect=aspect)
     for instance, label in enumerate(labels, start=1):

@@ -159,6 +159,10 @@ def _parser() -> argparse.ArgumentParser:
         help="smallest LIDC nodule used")  # fmt: skip
     add("--max-diameter-mm", type=float, default=cohort.max_diameter_mm,
         help="largest LIDC nodule used")  # fmt: skip
+    add("--mean-emphysema", type=float, default=cohort.mean_emphysema,
+        help="mean share of the lungs that is emphysema, without a malignant nodule")  # fmt: skip
+    add("--mean-emphysema-with-cancer", type=float, default=cohort.mean_emphysema_with_cancer,
+        help="the same with a malignant nodule")  # fmt: skip
     add("--spacing-mm", type=float, nargs=3, metavar=triple, default=scanner.spacing_mm,
         help="voxel spacing")  # fmt: skip
     add("--slice-thickness-mm", type=float, default=None,
@@ -183,6 +187,8 @@ def _settings(options: argparse.Namespace) -> CohortSettings:
         clean_fraction=options.clean_fraction,
         min_diameter_mm=options.min_diameter_mm,
         max_diameter_mm=options.max_diameter_mm,
+        mean_emphysema=options.mean_emphysema,
+        mean_emphysema_with_cancer=options.mean_emphysema_with_cancer,
         scanner=ScannerSettings(
             spacing_mm=tuple(options.spacing_mm),
             slice_thickness_mm=options.slice_thickness_mm,

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
+from cohorts.phantom_follow_up import follow_up
 from cohorts.phantom_plan import ScanPlan
 from cohorts.phantom_scan import PhantomScan, render_scan
 from cohorts.replaced_file import replaced_file
+from cohorts.write_nifti import write_nifti
 
 FOLDERS = ("images", "masks", "lungs", "items")
 
@@ -25,10 +24,10 @@ def make_item(plan: ScanPlan, folder: Path, fingerprint: str) -> dict[str, Any]:
     """
     rng = np.random.default_rng(list(plan.seed))
     scan_rng, follow_up_rng = rng.spawn(2)
-    scan = render_scan(list(plan.nodules), plan.scanner, scan_rng)
+    scan = render_scan(list(plan.nodules), plan.scanner, scan_rng, emphysema=plan.emphysema)
     item = _describe(plan, scan, follow_up_rng)
     for key, array in (("image", scan.image_hu), ("mask", scan.mask), ("lungs", scan.lungs)):
-        _write_nifti(array, scan.grid.affine, folder / item[key])
+        write_nifti(array, scan.grid.affine, folder / item[key])
     with replaced_file(item_path(plan, folder)) as part:
         part.write_text(json.dumps({"fingerprint": fingerprint, "item": item}), encoding="utf-8")
     return item
@@ -54,10 +53,7 @@ def item_path(plan: ScanPlan, folder: Path) -> Path:
 
 def _describe(plan: ScanPlan, scan: PhantomScan, rng: np.random.Generator) -> dict[str, Any]:
     name = f"{plan.patient_id}.nii.gz"
-    # A made-up follow-up of six years or so: cancers are found early or late, some never looked
-    # for again.
-    years = round(float(np.clip(rng.exponential(1.8), 0.1, 6.0)), 2)
-    censoring = round(float(rng.uniform(1.0, 7.0)), 2)
+    years_to_diagnosis, censoring_years = follow_up(scan.nodules, rng)
     return {
         "patient_id": plan.patient_id,
         "image": f"images/{name}",
@@ -68,21 +64,8 @@ def _describe(plan: ScanPlan, scan: PhantomScan, rng: np.random.Generator) -> di
         "nodules": scan.nodules,
         "risk": int(plan.positive),
         "side": scan.side,
-        "years_to_diagnosis": years if plan.positive else None,
-        "censoring_years": max(censoring, years) if plan.positive else censoring,
+        "years_to_diagnosis": years_to_diagnosis,
+        "censoring_years": censoring_years,
+        "emphysema": plan.emphysema,
         "scanner": plan.scanner.as_record(),
     }
-
-
-def _write_nifti(array: NDArray[Any], affine: NDArray[np.float64], path: Path) -> None:
-    image = nib.Nifti1Image(array.transpose(2, 1, 0), affine)
-    image.header.set_xyzt_units("mm", "sec")
-    image.set_sform(affine, 1)
-    image.set_qform(affine, 1)
-    # No name and no time in the header: equal scans are equal files.
-    with (
-        replaced_file(path) as part,
-        part.open("wb") as raw,
-        gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
-    ):
-        packed.write(image.to_bytes())

@@ -9,10 +9,11 @@ import numpy as np
 
 from cohorts.datalist import SPLITS
 from cohorts.lidc_nodules import LidcNodule, lidc_split
+from cohorts.phantom_emphysema import MOST, draw_extent
 from cohorts.phantom_scanner import ScannerSettings
 
 # Rises whenever the same settings make other scans, so that old cohorts are made anew.
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 MIN_READERS = 2
 
 
@@ -28,6 +29,8 @@ class CohortSettings:
     clean_fraction: float = 0.15
     min_diameter_mm: float = 4.0
     max_diameter_mm: float = 30.0
+    mean_emphysema: float = 0.0  # share of the lungs, in scans without a malignant nodule
+    mean_emphysema_with_cancer: float = 0.0
     scanner: ScannerSettings = field(default_factory=ScannerSettings)
 
     def __post_init__(self) -> None:
@@ -47,6 +50,9 @@ class CohortSettings:
                 "positive_fraction and clean_fraction must add up to at most 1, "
                 f"got {self.positive_fraction} and {self.clean_fraction}"
             )
+        for name in ("mean_emphysema", "mean_emphysema_with_cancer"):
+            if not 0 <= getattr(self, name) <= MOST:
+                raise ValueError(f"{name} must lie between 0 and {MOST}, got {getattr(self, name)}")
         if not 0 < self.min_diameter_mm < self.max_diameter_mm:
             raise ValueError(
                 "min_diameter_mm must be above 0 and below max_diameter_mm, "
@@ -74,6 +80,7 @@ class ScanPlan:
     seed: tuple[int, int, int]
     nodules: tuple[LidcNodule, ...]
     scanner: ScannerSettings
+    emphysema: float = 0.0
 
     @property
     def positive(self) -> bool:
@@ -92,6 +99,7 @@ def plan_cohort(settings: CohortSettings, nodules: list[LidcNodule]) -> list[Sca
         if count == 0:
             continue
         rng = np.random.default_rng([settings.seed, code])
+        emphysema_rng = rng.spawn(1)[0]
         positive = round(count * settings.positive_fraction)
         clean = min(round(count * settings.clean_fraction), count - positive)
         classes = ["positive"] * positive + ["clean"] * clean
@@ -113,10 +121,19 @@ def plan_cohort(settings: CohortSettings, nodules: list[LidcNodule]) -> list[Sca
                 chosen += benign.draw(int(rng.integers(0, 3)))
             elif kind == "benign":
                 chosen += benign.draw(int(rng.integers(1, 4)))
-            patient_id = f"phantom-{len(plans):06d}"
+            mean = (
+                settings.mean_emphysema_with_cancer
+                if kind == "positive"
+                else settings.mean_emphysema
+            )
             plans.append(
                 ScanPlan(
-                    patient_id, split, (settings.seed, code, index), tuple(chosen), settings.scanner
+                    patient_id=f"phantom-{len(plans):06d}",
+                    split=split,
+                    seed=(settings.seed, code, index),
+                    nodules=tuple(chosen),
+                    scanner=settings.scanner,
+                    emphysema=draw_extent(mean, emphysema_rng),
                 )
             )
     return plans

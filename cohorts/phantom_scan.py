@@ -42,9 +42,16 @@ class PhantomScan:
 
 
 def render_scan(
-    nodules: list[LidcNodule], settings: ScannerSettings, rng: np.random.Generator
+    nodules: list[LidcNodule],
+    settings: ScannerSettings,
+    rng: np.random.Generator,
+    *,
+    emphysema: float = 0.0,
 ) -> PhantomScan:
-    """A synthetic chest CT with these nodules: the same for the same generator state."""
+    """A synthetic chest CT with these nodules: the same for the same generator state.
+
+    ``emphysema`` is the share of the lungs that is destroyed, 0 to below 1.
+    """
     anatomy_rng, tree_rng, nodule_rng, texture_rng, noise_rng = rng.spawn(5)
     anatomy = sample_anatomy(anatomy_rng)
     x_mm, y_mm, z_mm = np.round(CENTRE_MM + anatomy_rng.normal(0, 4, 3), 1)
@@ -59,7 +66,9 @@ def render_scan(
         )
     fine = fine_grid(settings, grid)
     bones = skeleton(anatomy, anatomy_rng)
-    hu, left, right = _render(anatomy, fine, trees, bones, texture_rng)
+    hu, left, right = _render(
+        anatomy, fine, trees=trees, bones=bones, rng=texture_rng, emphysema=emphysema
+    )
     for item in placed:
         draw_nodule(hu, fine, placed=item, anatomy=anatomy, rng=nodule_rng)
     step_mm = settings.spacing_mm[2]
@@ -79,12 +88,14 @@ def render_scan(
 def _render(
     anatomy: ChestAnatomy,
     fine: PhantomGrid,
+    *,
     trees: VesselTrees,
     bones: Skeleton,
     rng: np.random.Generator,
+    emphysema: float,
 ) -> tuple[Array, Array, Array]:
     own = fine.scaled(1 / anatomy.scale)
-    hu, left, right = paint_tissue(anatomy, own, rng)
+    hu, left, right = paint_tissue(anatomy, own, rng, emphysema=emphysema)
     lung = np.maximum(left, right)
     cover = np.zeros(hu.shape, dtype=np.float32)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cohorts.phantom_anatomy import ChestAnatomy, smooth_max
+from cohorts.phantom_emphysema import EMPHYSEMA_HU, emphysema_share
 from cohorts.phantom_grid import Array, PhantomGrid
 from cohorts.phantom_skeleton import TOP_RIB_MM, VERTEBRA_MM
 
@@ -16,12 +17,13 @@ BLOOD_HU = 42.0
 
 
 def paint_tissue(
-    anatomy: ChestAnatomy, grid: PhantomGrid, rng: np.random.Generator
+    anatomy: ChestAnatomy, grid: PhantomGrid, rng: np.random.Generator, *, emphysema: float
 ) -> tuple[Array, Array, Array]:
     """HU of everything but tubes and nodules, and the share of each voxel in either lung.
 
-    Float32 (z, y, x) on a grid in the anatomy's own units; painted some slices at a time, so
-    that memory stays near the size of the three results.
+    ``emphysema`` is the share of the lungs that is destroyed. Float32 (z, y, x) on a grid in the
+    anatomy's own units; painted some slices at a time, so that memory stays near the size of the
+    three results.
     """
     hu = np.full(grid.shape, AIR_HU, dtype=np.float32)
     left = np.zeros(grid.shape, dtype=np.float32)
@@ -43,7 +45,10 @@ def paint_tissue(
             pen.paint(muscle, BLOOD_HU + 60)
         mottle = mottle_mm(x, y, z)
         lung = anatomy.lung_hu + anatomy.gravity_hu * np.clip(-y / 90, -1, 1.2)
-        lung = lung + 16 * flow_mm(x, y, z) + 9 * streaks + 11 * mottle
+        flow = flow_mm(x, y, z)
+        lung = lung + 16 * flow + 9 * streaks + 11 * mottle
+        if emphysema > 0:
+            lung += emphysema_share(emphysema, flow, mottle) * (EMPHYSEMA_HU - lung)
         if anatomy.fissures:
             lung = lung + _fissures(anatomy, grid.spacing_mm[0], x, y, z)
         for share, distance in zip((left, right), anatomy.lungs(x, y, z), strict=True):

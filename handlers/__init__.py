@@ -8,6 +8,8 @@ from handlers.evaluation_writer import EvaluationWriter
 from handlers.example_pictures import ExamplePictures
 from handlers.mlflow_tracking import MlflowTracking
 from handlers.prepare_targets import PrepareTargets
+from handlers.reliability_picture import reliability_picture
+from handlers.risk_calibrator import RiskCalibrator
 from handlers.risk_writer import RiskWriter
 from handlers.stop_on_interrupt import StopOnInterrupt
 from handlers.three_planes import three_planes
@@ -22,6 +24,7 @@ __all__ = [
     "ExamplePictures",
     "MlflowTracking",
     "PrepareTargets",
+    "RiskCalibrator",
     "RiskWriter",
     "StopOnInterrupt",
     "TrainedWeights",
@@ -30,5 +33,6 @@ __all__ = [
     "attention_map",
     "attention_peak",
     "draw_curves",
+    "reliability_picture",
     "three_planes",
 ]

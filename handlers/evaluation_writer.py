@@ -4,43 +4,43 @@ from __future__ import annotations
 
 import csv
 import json
-import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Engine, Events
 
 from cohorts.replaced_file import replaced_file
+from handlers.applied_calibration import applied_calibration
+from handlers.calibration_report import calibration_metrics, screening_report
 from handlers.describe_checkpoint import describe_checkpoint
 from handlers.exit_on_failures import exit_on_failures
 from handlers.finite_scalars import finite_scalars
+from handlers.reliability_picture import reliability_picture
+from handlers.scan_rows import COLUMNS, scan_rows
 from handlers.three_planes import INTENDED_USE
 from handlers.writable_folder import writable_folder
 from handlers.write_json import write_json
-from metrics import attention_localization
+from metrics.calibration_error import BINS
+from networks.risk_calibration import RiskCalibration
 
 if TYPE_CHECKING:
     from cohorts import ReadableScans
 
-COLUMNS = (
-    "patient_id",
-    "risk",
-    "predicted_risk",
-    "attention_mass",
-    "chance",
-    "hit",
-    "lost_boxes",
-)
-
 
 class EvaluationWriter:
-    """Writes what an evaluation found: ``evaluation.json`` and one row a scan, ``per_scan.csv``.
+    """Writes what an evaluation found: ``evaluation.json``, ``per_scan.csv``, ``reliability.png``.
 
-    Columns: ``risk`` is the label and ``predicted_risk`` the network's; ``attention_mass``,
-    ``chance`` and ``hit`` are those of :class:`metrics.ScanLocalization`, empty for a scan
-    without a lesion. ``lost_boxes`` are cancers outside of the part that the network saw; they
-    are missing from the localization numbers, and their sum stands beside these. Run ``finish``
-    after the evaluator.
+    To the engine's metrics come Brier score and ECE and, with a calibration, the same of the
+    calibrated risk, sensitivity and specificity at its threshold, and a screening table.
+
+    Columns of ``per_scan.csv``, empty where there is no value: ``risk`` is the label,
+    ``predicted_risk`` the sigmoid of the network's logit and ``calibrated_risk`` that after
+    calibration, all of the last year; ``risk_year_1`` and on are a yearly network's risks,
+    calibrated if there is a calibration. Localization is that of
+    :class:`metrics.ScanLocalization`. ``lost_boxes`` are cancers outside of the part that the
+    network saw; they are missing from the localization numbers, and their sum stands beside these.
+    Run ``finish`` after the evaluator.
 
     Args:
         output_dir: folder of the results, made if needed.
@@ -49,9 +49,14 @@ class EvaluationWriter:
         datalist: the datalist JSON; its name and whether it is synthetic stand with the numbers.
         checkpoint: path of the weights, for the record.
         head: the attention head compared with the boxes.
+        calibration: a ``calibration.json``; where there is no such file, or with None, the risk
+            stays uncalibrated.
+        screening_prevalence: share of cancers that the screening table is also given for.
 
     Raises:
-        ValueError: when the evaluator starts, if ``output_dir`` cannot be written.
+        ValueError: ``screening_prevalence`` is outside of its range; when the evaluator starts,
+            if ``output_dir`` cannot be written, or if the calibration is of other weights or was
+            fitted on a patient of the scans.
     """
 
     def __init__(
@@ -62,13 +67,22 @@ class EvaluationWriter:
         datalist: str | Path | None = None,
         checkpoint: str | Path | None = None,
         head: int = 0,
+        calibration: str | Path | None = None,
+        screening_prevalence: float | None = None,
     ) -> None:
+        if screening_prevalence is not None and not 0 <= screening_prevalence <= 1:
+            raise ValueError(
+                f"screening_prevalence must be from 0 to 1, got {screening_prevalence}"
+            )
         self.output_dir = Path(output_dir)
         self.dataset = dataset
         self.datalist = datalist
         self.checkpoint = checkpoint
         self.head = head
-        self._rows: list[tuple[str, int, float, float, float, float, int]] = []
+        self.calibration = calibration
+        self.screening_prevalence = screening_prevalence
+        self._calibration: RiskCalibration | None = None
+        self._rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
         """Follow the evaluator ``engine``, whose own metrics are computed before."""
@@ -96,54 +110,78 @@ class EvaluationWriter:
     def _start(self, _engine: Engine) -> None:
         writable_folder(self.output_dir)
         self._rows = []
+        self._calibration = applied_calibration(self.calibration, self.checkpoint)
+        if self.dataset is not None:
+            self._check_patients([str(item["patient_id"]) for item in self.dataset.items])
 
     def _collect(self, engine: Engine) -> None:
         output: Any = engine.state.output
         outputs, targets = output["pred"], output["label"]
-        where = attention_localization(outputs["scores"][:, self.head], targets["box_mask"][:, 0])
-        self._rows.extend(
-            zip(
-                targets["patient_id"],
-                targets["risk"][:, 0].int().tolist(),
-                outputs["logits"][:, 0].double().sigmoid().tolist(),
-                where.mass.tolist(),
-                where.chance.tolist(),
-                where.hit.tolist(),
-                targets["lost_boxes"].tolist(),
-                strict=True,
+        self._check_patients(targets["patient_id"])
+        self._rows += scan_rows(outputs, targets, head=self.head, calibration=self._calibration)
+
+    def _check_patients(self, patient_ids: Sequence[str]) -> None:
+        calibration = self._calibration
+        both = [
+            patient for patient in patient_ids if calibration and calibration.fitted_on(patient)
+        ]
+        if both:
+            raise ValueError(
+                "a calibration must be fitted on other patients than it is judged on, "
+                f"got {both[0]} in {self.calibration} and in the evaluated scans"
             )
-        )
 
     def _write(self, engine: Engine) -> None:
+        calibration = self._calibration
+        cohort = self._cohort()
+        known = [row for row in self._rows if row["risk"] is not None]
+        metrics = {**engine.state.metrics, **calibration_metrics(known, calibration)}
         write_json(
             self._report,
             {
                 "intended_use": INTENDED_USE,
                 "checkpoint": describe_checkpoint(self.checkpoint),
-                **self._cohort(),
+                "calibrated": calibration is not None,
+                "calibration": calibration and calibration.description(),
+                **cohort,
                 "scans": len(self._rows),
-                "positives": sum(row[1] for row in self._rows),
-                "lost_boxes": sum(row[6] for row in self._rows),
+                "positives": sum(row["risk"] for row in known),
+                "lost_boxes": sum(row["lost_boxes"] for row in self._rows),
                 "attention_head": self.head,
-                "metrics": finite_scalars(engine.state.metrics),
+                "ece_bins": BINS,
+                "metrics": finite_scalars(metrics),
+                "screening": screening_report(known, calibration, self.screening_prevalence),
                 "failed": self._failures,
             },
         )
+        self._write_table()
+        self._draw(known, synthetic=bool(cohort["synthetic"]))
+
+    def _write_table(self) -> None:
+        columns = list(self._rows[0]) if self._rows else COLUMNS
         with (
             replaced_file(self.output_dir / "per_scan.csv") as partial,
             partial.open("w", newline="", encoding="utf-8") as stream,
         ):
-            table = csv.writer(stream)
-            table.writerow(COLUMNS)
-            for row in self._rows:
-                table.writerow(["" if _is_nan(value) else value for value in row])
+            table = csv.DictWriter(stream, columns)
+            table.writeheader()
+            table.writerows(self._rows)
+
+    def _draw(self, rows: list[dict[str, Any]], *, synthetic: bool) -> None:
+        path = self.output_dir / "reliability.png"
+        path.unlink(missing_ok=True)  # of an earlier evaluation
+        if not rows:
+            return
+        risks = {"uncalibrated": [row["predicted_risk"] for row in rows]}
+        if self._calibration is not None:
+            risks["calibrated"] = [row["calibrated_risk"] for row in rows]
+        scans = "synthetic phantoms" if synthetic else "scans"
+        labels = [row["risk"] for row in rows]
+        title = f"Predicted risk of {len(rows)} {scans}, {sum(labels)} with cancer"
+        reliability_picture(risks, labels, path, title=title)
 
     def _cohort(self) -> dict[str, Any]:
         if self.datalist is None:
             return {"datalist": None, "synthetic": None}
         content = json.loads(Path(self.datalist).read_text(encoding="utf-8"))
         return {"datalist": content.get("name"), "synthetic": content.get("synthetic")}
-
-
-def _is_nan(value: object) -> bool:
-    return isinstance(value, float) and math.isnan(value)

@@ -25,7 +25,8 @@ class ExamplePictures:
     """Pictures of the first few validation scans with a lesion, drawn anew in every epoch.
 
     ``<run_dir>/pictures/<patient_id>.png`` shows the network's input in three planes through the
-    attention's peak, with the attention and, as boxes, the cells of ``A*``.
+    attention's peak, with the attention and, as boxes, the cells of ``A*`` of all lesions; the
+    title has the risk, of a yearly network that of its last year. A 2D image is one plane.
 
     Args:
         run_dir: folder of the training run, made if needed.
@@ -50,7 +51,7 @@ class ExamplePictures:
 
     def _draw(self, engine: Evaluator) -> None:
         output = engine.state.output
-        targets, mask = output["label"], output["label"]["box_mask"][0, 0]
+        targets, mask = output["label"], output["label"]["box_mask"][0].amax(dim=0)
         if self._drawn == EXAMPLES or not mask.any():
             return
         self._drawn += 1
@@ -58,7 +59,7 @@ class ExamplePictures:
         scores = output["pred"]["scores"][0, self.head].detach().cpu()
         attention = attention_map(scores, image)
         name = str(targets["patient_id"][0])
-        risk = float(output["pred"]["logits"][0, 0].sigmoid())
+        risk = float(output["pred"]["logits"][0, -1].sigmoid())
         with replaced_file(self.folder / f"{name}.png") as partial:
             three_planes(
                 image,

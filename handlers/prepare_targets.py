@@ -20,7 +20,8 @@ class PrepareTargets(PrepareBatch):
     Returns of a call:
         ``(image, targets, (), {"with_attention": ...})``. ``image`` stays a MetaTensor; targets
         are plain tensors, since their geometry is the feature grid's and no one reads it from
-        there. ``risk`` is float ``(B, 1)``; lists such as ``patient_id`` pass unchanged.
+        there. ``risk`` and ``risk_known`` are float ``(B, Y)``, one year or more; lists such as
+        ``patient_id`` pass unchanged.
 
     Raises:
         ValueError: the batch lacks the image or a target.
@@ -54,7 +55,7 @@ class PrepareTargets(PrepareBatch):
             if isinstance(value, MetaTensor):
                 value = value.as_tensor()
             targets[key] = moved(value) if isinstance(value, torch.Tensor) else value
-        if "risk" in targets:
-            risk = torch.as_tensor(targets["risk"], dtype=torch.float32)
-            targets["risk"] = moved(risk).reshape(-1, 1)
+        for key in {"risk", "risk_known"} & targets.keys():
+            yearly = torch.as_tensor(targets[key], dtype=torch.float32)
+            targets[key] = moved(yearly).reshape(len(yearly), -1)
         return moved(batchdata["image"]), targets, (), {"with_attention": self.with_attention}

@@ -14,13 +14,16 @@ from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
 from cohorts.replaced_file import replaced_file
+from handlers.applied_calibration import applied_calibration
 from handlers.attention_map import ATTENTION_UNIT, SHOWN_FROM, attention_map, attention_peak
 from handlers.describe_checkpoint import describe_checkpoint
 from handlers.exit_on_failures import exit_on_failures
+from handlers.risk_numbers import risk_numbers
 from handlers.save_map import save_map
 from handlers.three_planes import INTENDED_USE, LUNG_WINDOW_HU, three_planes
 from handlers.writable_folder import writable_folder
 from handlers.write_json import write_json
+from networks.risk_calibration import RiskCalibration
 from transforms import attention_to_scan
 
 if TYPE_CHECKING:
@@ -28,11 +31,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+UNCALIBRATED = "a score for research, not the probability of cancer of a person; not calibrated"
+CALIBRATED = (
+    "a score for research, not the probability of cancer of a person; calibrated to the share of "
+    "cancers among the scans that the calibration was fitted on"
+)
 SCAN_SUFFIX = re.compile(r"\.(nii|nii\.gz|mhd|mha|dcm)$", re.IGNORECASE)
 
 
 def scan_report(
-    logit: torch.Tensor,
+    logits: torch.Tensor,
     scores: torch.Tensor,
     image: MetaTensor,
     scan: MetaTensor,
@@ -40,33 +48,33 @@ def scan_report(
     name: str,
     folder: Path,
     window: tuple[float, float] = LUNG_WINDOW_HU,
+    calibration: RiskCalibration | None = None,
 ) -> dict[str, Any]:
     """Writes the attention map and picture of one scan, and returns its numbers.
 
     Args:
-        logit: one value, the risk before the sigmoid.
+        logits: ``(Y,)``, the risk of each year before the sigmoid.
         scores: ``(*feature)``, one head's attention before the softmax.
         image: the network's input ``(C, *spatial)`` with its affine.
         scan: the whole scan ``(1, *spatial)`` on its own grid.
         name: what the files' names begin with.
         folder: where they go.
         window: values that the picture shows black and white.
+        calibration: of the risk.
 
     Raises:
         ValueError: the network gave NaN or infinity.
         OSError: a file cannot be written.
     """
-    logit = logit.detach()
-    if not bool(logit.isfinite().all()):
-        raise ValueError(f"the network's logit must be finite, got {float(logit)}")
-    risk = float(logit.double().sigmoid())
+    numbers = risk_numbers(logits, calibration)
     attention = attention_map(scores, image)
     peak = attention_peak(attention, scan)
     on_scan = attention_to_scan(attention, scan)
     files = {"attention": f"{name}_attention.nii.gz", "overlay": f"{name}_overlay.png"}
     save_map(on_scan, folder / files["attention"])
     with replaced_file(folder / files["overlay"]) as partial:
-        title = f"{name}   risk {risk:.3f}"
+        kind = "risk" if calibration else "uncalibrated risk"
+        title = f"{name}   {kind} {numbers['risk']:.3f}"
         three_planes(
             scan,
             peak.voxel,
@@ -77,7 +85,7 @@ def scan_report(
             window=window,
         )
     return {
-        "risk": risk,
+        **numbers,
         **files,
         "peak_ras_mm": [round(value, 3) for value in peak.ras_mm],
         "peak_voxel": list(peak.voxel),
@@ -88,11 +96,11 @@ def scan_report(
 class RiskWriter:
     """Writes risk, attention map and picture of each scan that an evaluator predicts.
 
-    In ``output_dir``, ``predictions.json`` names for each scan its risk and files, and for each
-    that failed why; it is rewritten after every scan, so that an interrupted run keeps what it
-    has. The evaluator takes batches of one, ``decollate: false``, that hold the network's input
-    ``image``, the whole ``scan`` on its own grid, and ``source``, the path as it was given. Run
-    ``finish`` after the evaluator.
+    In ``output_dir``, ``predictions.json`` names for each scan its risk, calibrated where there is
+    a calibration, and its files, and for each that failed why; it is rewritten after every scan,
+    so that an interrupted run keeps what it has. The evaluator takes batches of one,
+    ``decollate: false``, that hold the network's input ``image``, the whole ``scan`` on its own
+    grid, and ``source``, the path as it was given. Run ``finish`` after the evaluator.
 
     Args:
         output_dir: folder of the results, made if needed.
@@ -101,9 +109,12 @@ class RiskWriter:
         checkpoint: path of the weights, for the record.
         head: the attention head shown.
         window: values that the pictures show black and white.
+        calibration: a ``calibration.json``; where there is no such file, or with None, the risk
+            stays uncalibrated.
 
     Raises:
-        ValueError: when the evaluator starts, if ``output_dir`` cannot be written.
+        ValueError: when the evaluator starts, if ``output_dir`` cannot be written, or if the
+            calibration is of other weights.
     """
 
     def __init__(
@@ -115,6 +126,7 @@ class RiskWriter:
         checkpoint: str | Path | None = None,
         head: int = 0,
         window: tuple[float, float] = LUNG_WINDOW_HU,
+        calibration: str | Path | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.dataset = dataset
@@ -122,6 +134,8 @@ class RiskWriter:
         self.checkpoint = checkpoint
         self.head = head
         self.window = window
+        self.calibration = calibration
+        self._calibration: RiskCalibration | None = None
         self._scans: list[dict[str, Any]] = []
         self._names: set[str] = set()
         self._header: dict[str, Any] = {}
@@ -164,10 +178,14 @@ class RiskWriter:
     def _start(self, _engine: Engine) -> None:
         writable_folder(self.output_dir)
         self._scans, self._names = [], set()
+        calibration = self._calibration = applied_calibration(self.calibration, self.checkpoint)
         self._header = {
             "bundle": self.bundle,
             "checkpoint": describe_checkpoint(self.checkpoint),
             "intended_use": INTENDED_USE,
+            "calibrated": calibration is not None,
+            "calibration": calibration and calibration.description(),
+            "risk_meaning": UNCALIBRATED if calibration is None else CALIBRATED,
             "attention_unit": ATTENTION_UNIT,
             "attention_head": self.head,
         }
@@ -184,13 +202,14 @@ class RiskWriter:
         source = str(batch["source"][0])
         try:
             report = scan_report(
-                output["pred"]["logits"][0, 0],
+                output["pred"]["logits"][0],
                 output["pred"]["scores"][0, self.head],
                 batch["image"][0],
                 batch["scan"][0],
                 name=self._name(source),
                 folder=self.output_dir,
                 window=self.window,
+                calibration=self._calibration,
             )
             seconds = round(time.monotonic() - self._asked_at, 2)
             self._scans.append({"scan": source, **report, "seconds": seconds})

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 from losses.attention_loss import AttentionLoss, attention_loss
+from losses.lesion_attention_loss import lesion_attention_loss
+from losses.lesion_floor import lesion_floor
 from losses.risk_attention_loss import RiskAttentionLoss
+from losses.yearly_risk_loss import yearly_risk_loss
 
-__all__ = ["AttentionLoss", "RiskAttentionLoss", "attention_loss"]
+__all__ = [
+    "AttentionLoss",
+    "RiskAttentionLoss",
+    "attention_loss",
+    "lesion_attention_loss",
+    "lesion_floor",
+    "yearly_risk_loss",
+]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from losses.lesion_attention_loss import lesion_attention_loss
+from losses.log_mass import log_mass, marked_cells
+
 
 def attention_loss(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """``-log sum(alpha * A)`` with ``alpha = softmax(scores)`` over all voxels, per sample.
@@ -33,22 +36,11 @@ def attention_loss(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             f"scores and mask must have one shape, got {tuple(scores.shape)} and "
             f"{tuple(mask.shape)}"
         )
-    scores, mask = scores.flatten(1), mask.flatten(1)
-    return torch.stack([_sample_loss(s, m) for s, m in zip(scores, mask, strict=True)])
-
-
-def _sample_loss(scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    inside = mask.nonzero().squeeze(1)
-    wide = torch.promote_types(scores.dtype, torch.float32)
-    if len(inside) == 0:
-        return scores.new_zeros((), dtype=wide)
-    with torch.autocast(device_type=scores.device.type, enabled=False):
-        # Shifted by the peak, both sums stay small and keep their digits. `log_softmax` would say
-        # the same, but adds up a row of 819,200 in sequence and is off by 5e-5 there.
-        scores = scores.to(wide) - scores.detach().max().to(wide)
-        agreement = scores[inside] + mask[inside].to(wide).log()
-        # Rounding can leave perfect attention a hair below zero.
-        return (scores.exp().sum().log() - agreement.logsumexp(dim=0)).clamp(min=0)
+    masks = mask.flatten(1)[:, None]
+    cells = marked_cells(masks)
+    values = masks[cells.samples, cells.lesions, cells.columns]
+    # Rounding can leave perfect attention a hair below zero.
+    return (-log_mass(scores.flatten(1), cells, values)[:, 0]).clamp(min=0)
 
 
 class AttentionLoss(nn.Module):
@@ -59,18 +51,24 @@ class AttentionLoss(nn.Module):
 
     Args:
         head: which head of the scores the mask supervises.
+        per_lesion: ask for every lesion (`lesion_attention_loss`), not for any part of their union.
 
     Shape:
-        scores ``(B, heads, *spatial)`` and mask ``(B, 1, *spatial)`` to a scalar.
+        scores ``(B, heads, *spatial)`` and mask ``(B, L, *spatial)``, a channel for each lesion,
+        to a scalar.
     """
 
-    def __init__(self, head: int) -> None:
+    def __init__(self, head: int, per_lesion: bool = False) -> None:
         super().__init__()
         self.head = head
+        self.per_lesion = per_lesion
 
     def forward(self, scores: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         if self.head >= scores.shape[1]:
             raise ValueError(
                 f"head must be below the number of heads, got {self.head} of {scores.shape[1]}"
             )
-        return attention_loss(scores[:, self.head], mask[:, 0]).mean()
+        judged = scores[:, self.head]
+        if self.per_lesion:
+            return lesion_attention_loss(judged, mask).mean()
+        return attention_loss(judged, mask.amax(dim=1)).mean()

@@ -7,6 +7,7 @@ from metrics.attention_localization import (
     ScanLocalization,
     attention_localization,
 )
+from metrics.attention_peak import attention_side, peak_distance
 from metrics.auroc import Auroc, auroc, weighted_auroc
 from metrics.average_precision import AveragePrecision, average_precision
 from metrics.bootstrap_interval import (
@@ -15,6 +16,15 @@ from metrics.bootstrap_interval import (
     bootstrap_interval,
     weighted_mean,
 )
+from metrics.calibration_error import (
+    CalibrationError,
+    ReliabilityBins,
+    brier_score,
+    calibration_errors,
+    expected_calibration_error,
+    reliability_bins,
+)
+from metrics.concordance import Concordance, weighted_concordance
 from metrics.froc_curve import (
     FrocIntervals,
     froc_difference,
@@ -25,30 +35,64 @@ from metrics.gather_ranks import gather_ranks
 from metrics.luna16_csv import ScanPoints, read_findings, read_marks, read_series
 from metrics.match_marks import MatchedMarks, match_marks
 from metrics.mean_loss_terms import MeanLossTerms
+from metrics.operating_point import sensitivity_threshold
+from metrics.paired_differences import ArmEstimates, Estimate, paired_differences
+from metrics.platt_scaling import NoCalibrationError, PlattScaling, platt_scaling
+from metrics.scan_average_precision import (
+    ScanAveragePrecision,
+    weighted_scan_average_precision,
+)
+from metrics.screening_table import ScreeningTable, screening_table
+from metrics.time_dependent_auc import TimeDependentAuc, weighted_time_dependent_auc
+from metrics.weighted_median import weighted_median
 
 __all__ = [
+    "ArmEstimates",
     "AttentionLocalization",
     "Auroc",
     "AveragePrecision",
     "BootstrapInterval",
+    "CalibrationError",
+    "Concordance",
+    "Estimate",
     "FrocIntervals",
     "MatchedMarks",
     "MeanLossTerms",
+    "NoCalibrationError",
+    "PlattScaling",
+    "ReliabilityBins",
+    "ScanAveragePrecision",
     "ScanLocalization",
     "ScanPoints",
+    "ScreeningTable",
+    "TimeDependentAuc",
     "TooFewPatientsError",
     "attention_localization",
+    "attention_side",
     "auroc",
     "average_precision",
     "bootstrap_interval",
+    "brier_score",
+    "calibration_errors",
+    "expected_calibration_error",
     "froc_difference",
     "froc_intervals",
     "froc_sensitivities",
     "gather_ranks",
     "match_marks",
+    "paired_differences",
+    "peak_distance",
+    "platt_scaling",
     "read_findings",
     "read_marks",
     "read_series",
+    "reliability_bins",
+    "screening_table",
+    "sensitivity_threshold",
     "weighted_auroc",
+    "weighted_concordance",
     "weighted_mean",
+    "weighted_median",
+    "weighted_scan_average_precision",
+    "weighted_time_dependent_auc",
 ]

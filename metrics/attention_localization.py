@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,8 +12,13 @@ import torch
 from ignite.engine import Engine
 from ignite.metrics import Metric
 
-from metrics.bootstrap_interval import interval_ends, weighted_mean
+from metrics.attention_peak import attention_side, peak_distance, peak_mean
+from metrics.bootstrap_interval import weighted_mean
+from metrics.epoch_values import replace_values, value_with_interval
 from metrics.gather_ranks import gather_ranks
+from metrics.weighted_median import weighted_median
+
+_ONE_SIDED = ("left", "right")
 
 
 class ScanLocalization(NamedTuple):
@@ -61,13 +67,12 @@ def attention_localization(scores: torch.Tensor, mask: torch.Tensor) -> ScanLoca
     chance = lesion.float().mean(dim=1)
     defined = chance / chance
     mass = (attention * lesion).sum(dim=1).clamp(max=1) * defined
-    peak = cell_scores == top
-    hit = (peak & lesion).sum(dim=1) / peak.sum(dim=1) * defined
+    hit = peak_mean(cell_scores, lesion) * defined
     return ScanLocalization(mass, chance, mass / chance, hit)
 
 
 class AttentionLocalization(Metric):
-    """Localization of one attention head over the scans of an epoch that have a lesion, all ranks.
+    """Where one attention head looked, over the scans of an epoch and all ranks.
 
     Written to ``engine.state.metrics``, whatever name it is attached with:
 
@@ -75,15 +80,22 @@ class AttentionLocalization(Metric):
     - ``attention_mass_over_chance``: that mean over the mean of chance. A ratio of means, since a
       mean of ratios would be ruled by the smallest lesions.
     - ``hit_rate``: share of the scans whose peak lies in the lesion
-    - ``attention_mass_low``, ``attention_mass_high``, ``hit_rate_low``, ``hit_rate_high``: 95 %
-      patient bootstrap, left out where :func:`metrics.bootstrap_interval` refuses one
-    - ``lesion_scans``: how many scans had a lesion; where none had, it is the only key
+    - ``peak_distance_mm``: median distance from the peak to the nearest box, over the scans with a
+      box. Those whose lesion a crop lost are among them, for their peak misses it all the same.
+    - ``side_accuracy``: share of the scans with cancer in one lung whose peak lies in that lung
+    - ``lesion_scans``, ``distance_scans`` and ``side_scans``: of how many scans the first three,
+      the distance and the side are; where of none, their values are left out.
+
+    All but ``attention_mass_over_chance`` come with a 95 % patient bootstrap, ``<name>_low`` and
+    ``<name>_high``, left out where :func:`metrics.bootstrap_interval` refuses one.
 
     Args:
-        head: attention head that is compared with the boxes.
+        head: attention head that is judged.
         output_transform: takes ``engine.state.output`` to ``(outputs, targets)`` with
             ``outputs["scores"]`` ``(B, heads, *feature)``, ``targets["box_mask"]``
-            ``(B, 1, *feature)`` and ``targets["patient_id"]``, one per scan.
+            ``(B, L, *feature)``, whose union over L is the lesion, ``targets["side_mask"]``
+            ``(B, 1, *feature)``, ``targets["side"]`` and ``targets["patient_id"]``, one per scan,
+            and for the distance ``targets["box_distance_mm"]`` ``(B, 1, *feature)``.
     """
 
     def __init__(
@@ -93,32 +105,68 @@ class AttentionLocalization(Metric):
         super().__init__(output_transform=output_transform, metrics_result_mode="flatten")
 
     def reset(self) -> None:
-        self._lesion_scans: list[tuple[str, float, float, float]] = []
+        self._scans: list[_JudgedScan] = []
 
     def update(self, output: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
         outputs, targets = output
-        scans = attention_localization(outputs["scores"][:, self._head], targets["box_mask"][:, 0])
-        columns = (scans.mass.tolist(), scans.chance.tolist(), scans.hit.tolist())
-        rows = zip(targets["patient_id"], *columns, strict=True)
-        self._lesion_scans.extend(row for row in rows if row[2] > 0)
+        scores = outputs["scores"][:, self._head]
+        lesion = attention_localization(scores, targets["box_mask"].amax(dim=1))
+        side_hit = attention_side(scores, targets["side_mask"][:, 0]).tolist()
+        distance_mm = [math.nan] * len(scores)
+        if "box_distance_mm" in targets:  # not in training
+            distance_mm = peak_distance(scores, targets["box_distance_mm"][:, 0]).tolist()
+        columns = (
+            targets["patient_id"],
+            lesion.mass.tolist(),
+            lesion.chance.tolist(),
+            lesion.hit.tolist(),
+            distance_mm,
+            (
+                hit if side in _ONE_SIDED else math.nan
+                for hit, side in zip(side_hit, targets["side"], strict=True)
+            ),
+        )
+        self._scans.extend(_JudgedScan(*row) for row in zip(*columns, strict=True))
 
     def compute(self) -> dict[str, float]:
-        scans = [scan for rank in gather_ranks(self._lesion_scans) for scan in rank]
-        if not scans:
-            return {"lesion_scans": 0}
-        patient_ids = [scan[0] for scan in scans]
-        mass, chance, hit = np.array([scan[1:] for scan in scans]).T
-        return {
-            "attention_mass": float(mass.mean()),
-            **interval_ends("attention_mass", partial(weighted_mean, mass), patient_ids),
-            "attention_mass_over_chance": float(mass.mean() / chance.mean()),
-            "hit_rate": float(hit.mean()),
-            **interval_ends("hit_rate", partial(weighted_mean, hit), patient_ids),
-            "lesion_scans": len(scans),
+        scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        lesion_scans = [scan for scan in scans if scan.chance > 0]
+        values: dict[str, float] = {
+            "lesion_scans": len(lesion_scans),
+            "distance_scans": sum(not math.isnan(scan.distance_mm) for scan in scans),
+            "side_scans": sum(not math.isnan(scan.side_hit) for scan in scans),
         }
+        for name, column, average in _AVERAGES:
+            defined = [scan for scan in scans if not math.isnan(getattr(scan, column))]
+            if defined:
+                statistic = partial(average, [getattr(scan, column) for scan in defined])
+                patient_ids = [scan.patient_id for scan in defined]
+                values |= value_with_interval(name, statistic, patient_ids)
+        if lesion_scans:
+            chance = float(np.mean([scan.chance for scan in lesion_scans]))
+            values["attention_mass_over_chance"] = values["attention_mass"] / chance
+        return values
 
     def completed(self, engine: Engine, name: str) -> None:
-        for key in ("attention_mass", "attention_mass_over_chance", "hit_rate"):
-            for end in ("", "_low", "_high"):
-                engine.state.metrics.pop(key + end, None)  # of an earlier epoch
-        super().completed(engine, name)
+        names = ("attention_mass_over_chance", *(name for name, _, _ in _AVERAGES))
+        replace_values(engine, names, self.compute())
+
+
+class _JudgedScan(NamedTuple):
+    """What is kept of a scan, NaN where it has no such value."""
+
+    patient_id: str
+    mass: float
+    chance: float
+    hit: float
+    distance_mm: float
+    side_hit: float
+
+
+# Name of the metric, field of the scan, and how it is averaged.
+_AVERAGES = (
+    ("attention_mass", "mass", weighted_mean),
+    ("hit_rate", "hit", weighted_mean),
+    ("peak_distance_mm", "distance_mm", weighted_median),
+    ("side_accuracy", "side_hit", weighted_mean),
+)

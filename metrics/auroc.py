@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
 import numpy.typing as npt
 from ignite.engine import Engine
 from ignite.metrics import Metric
 
-from metrics.bootstrap_interval import FloatArray, interval_ends
+from metrics.batch_scans import LabelledScan, labelled_scans
+from metrics.bootstrap_interval import FloatArray
+from metrics.check_scans import check_weights, checked_labels
+from metrics.epoch_values import WarnOnce, replace_values, value_with_interval
 from metrics.gather_ranks import gather_ranks
 
 logger = logging.getLogger(__name__)
@@ -45,9 +47,8 @@ def weighted_auroc(scores: npt.ArrayLike, labels: npt.ArrayLike, weights: FloatA
 
     Returns ``(resamples,)``, NaN where the drawn scans have one class only.
     """
-    score, is_positive = _checked(scores, labels)
-    if weights.ndim != 2 or weights.shape[1] != len(score):
-        raise ValueError(f"weights must be (resamples, {len(score)}), got {weights.shape}")
+    score, is_positive = checked_labels(scores, labels)
+    check_weights(weights, len(score))
     order = np.argsort(score)
     negatives, positives = order[~is_positive[order]], order[is_positive[order]]
 
@@ -67,6 +68,9 @@ def weighted_auroc(scores: npt.ArrayLike, labels: npt.ArrayLike, weights: FloatA
 class Auroc(Metric):
     """AUROC of the scans of an epoch, over all ranks, with its 95 % patient bootstrap.
 
+    Of a network with yearly logits it is that of the last year, over the scans whose label is
+    known by then.
+
     Attached as ``auroc`` it writes ``auroc``, ``auroc_low`` and ``auroc_high`` to
     ``engine.state.metrics``, so it serves as MONAI's key metric. The interval is left out where
     :func:`metrics.bootstrap_interval` refuses one.
@@ -77,66 +81,37 @@ class Auroc(Metric):
 
     Args:
         output_transform: takes ``engine.state.output`` to ``(outputs, targets)`` with
-            ``outputs["logits"]`` ``(B, 1)``, ``targets["risk"]`` ``(B, 1)`` of 0 and 1, and
-            ``targets["patient_id"]``, one per scan.
+            ``outputs["logits"]`` ``(B, Y)``, ``targets["risk"]`` and ``targets["risk_known"]``
+            ``(B, Y)`` of 0 and 1, and ``targets["patient_id"]``, one per scan.
     """
 
     def __init__(self, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
-        self._warned = False
+        self._warn = WarnOnce(logger)
         super().__init__(output_transform=output_transform)
 
     def reset(self) -> None:
-        self._scans: list[tuple[str, float, float]] = []
+        self._scans: list[LabelledScan] = []
 
     def update(self, output: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
-        outputs, targets = output
-        logits, risk = outputs["logits"], targets["risk"]
-        if logits.ndim != 2 or logits.shape[1] != 1 or logits.shape != risk.shape:
-            raise ValueError(
-                f"logits and risk must be (B, 1), got {tuple(logits.shape)} and {tuple(risk.shape)}"
-            )
-        columns = (targets["patient_id"], logits[:, 0].tolist(), risk[:, 0].tolist())
-        self._scans.extend(zip(*columns, strict=True))
+        self._scans.extend(labelled_scans(*output))
 
     def compute(self) -> dict[str, float]:
         """``auroc``, and ``auroc_low`` and ``auroc_high`` where there are patients enough."""
         scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
-        patient_ids = [patient for patient, _, _ in scans]
-        scores = np.array([score for _, score, _ in scans])
-        labels = np.array([label for _, _, label in scans])
-        if len(np.unique(labels)) < 2:
-            self._warn_once(f"got {int(labels.sum())} positives in {len(scans)} scans")
+        labels = [scan.label for scan in scans]
+        statistic = partial(weighted_auroc, [scan.score for scan in scans], labels)
+        values = value_with_interval("auroc", statistic, [scan.patient_id for scan in scans])
+        if not values:
+            self._warn(
+                f"AUROC needs both classes, got {sum(labels):g} positives in {len(scans)} scans: "
+                f"reported as {UNDEFINED_AUROC:g}"
+            )
             return {"auroc": UNDEFINED_AUROC}
-        statistic = partial(weighted_auroc, scores, labels)
-        return {"auroc": auroc(scores, labels), **interval_ends("auroc", statistic, patient_ids)}
+        return values
 
     def completed(self, engine: Engine, name: str) -> None:
         # A key metric must stand under the name it was attached with, whatever that is.
-        metrics = engine.state.metrics
-        for end in ("low", "high"):
-            metrics.pop(f"{name}_{end}", None)  # of an earlier epoch
-        for key, value in self.compute().items():
-            metrics[name + key.removeprefix("auroc")] = value
-
-    def _warn_once(self, got: str) -> None:
-        if not self._warned and idist.get_rank() == 0:
-            logger.warning("AUROC needs both classes, %s: reported as %g", got, UNDEFINED_AUROC)
-        self._warned = True
-
-
-def _checked(
-    scores: npt.ArrayLike, labels: npt.ArrayLike
-) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    scores, labels = np.asarray(scores, dtype=np.float64), np.asarray(labels)
-    if scores.ndim != 1 or scores.shape != labels.shape:
-        raise ValueError(
-            f"scores and labels must be (scans,), got {scores.shape} and {labels.shape}"
+        values = self.compute().items()
+        replace_values(
+            engine, [name], {name + key.removeprefix("auroc"): value for key, value in values}
         )
-    if np.isnan(scores).any():
-        raise ValueError(
-            f"scores must not be NaN, got {int(np.isnan(scores).sum())} NaN in {len(scores)} scans"
-        )
-    wrong = labels[(labels != 0) & (labels != 1)]
-    if len(wrong):
-        raise ValueError(f"labels must be 0 or 1, got {wrong[0]}")
-    return scores, labels == 1

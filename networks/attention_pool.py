@@ -32,7 +32,19 @@ class AttentionPool(nn.Module):
 
     def forward(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         scores = self.score(features)
-        # Half precision cannot hold weights near 1 / 819,200: the softmax runs in float32.
-        weights = scores.flatten(2).float().softmax(dim=2).to(features.dtype)
-        pooled = torch.einsum("bnv,bcv->bnc", weights, features.flatten(2))
-        return pooled, scores
+        return attention_average(features, scores), scores
+
+
+def attention_average(features: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """Average of the features with the weights ``softmax(scores)`` over all voxels.
+
+    Args:
+        features: ``(B, C, *spatial)``.
+        scores: ``(B, N, *spatial)``, one map for each head.
+
+    Returns:
+        ``(B, N, C)``.
+    """
+    # Half precision cannot hold weights near 1 / 819,200: the softmax runs in float32.
+    weights = scores.flatten(2).float().softmax(dim=2).to(features.dtype)
+    return torch.einsum("bnv,bcv->bnc", weights, features.flatten(2))

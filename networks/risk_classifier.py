@@ -9,15 +9,22 @@ from monai.networks.layers.factories import Norm
 from torch import nn
 
 from networks.attention_pool import AttentionPool
+from networks.gated_attention_pool import GatedAttentionPool
+from networks.global_average_pool import GlobalAveragePool
+from networks.global_max_pool import GlobalMaxPool
 from networks.resnet_encoder import ResNetEncoder
+from networks.yearly_hazards import YearlyHazards
 
 
 class RiskClassifier(nn.Module):
-    """CNN, several attention heads, and a small network on what they pooled.
+    """CNN, a pooling over all voxels, and a small network on what was pooled.
 
     ``network(x)`` returns the logits alone, as exporters and ``monai.bundle`` expect.
-    ``network(x, with_attention=True)`` also returns the scores, from which the attention
-    weights follow as ``softmax(scores)`` over all voxels.
+    ``network(x, with_attention=True)`` also returns one map of scores for each head. Of the
+    attention poolings they are the scores whose ``softmax`` over all voxels weights the features.
+    The average and the maximum have none, so the map is the classifier's logit of each voxel's
+    features by themselves, for the last year (class activation map, arXiv:1512.04150, with a
+    hidden layer); it is computed only when asked for.
 
     Args:
         spatial_dims: 2 (mammography) or 3 (CT).
@@ -26,13 +33,21 @@ class RiskClassifier(nn.Module):
         strides: strides of the encoder's stem and stages; with a product of 4 a 512x512x200
             scan has 128x128x50 features.
         blocks: residual blocks of each stage.
-        heads: number of attention heads.
-        hidden_features: width of the layer between the pooled features and the logit.
+        heads: number of attention heads, 1 where ``pooling`` is without attention.
+        hidden_features: width of the layer between the pooled features and the logits, and of
+            the gated layer of ``gated_attention``.
+        pooling: ``attention``, ``gated_attention`` (arXiv:1802.04712), ``average`` or ``max``.
+        years: number of yearly cumulative logits, which never fall; None for a single logit.
 
     Shape:
-        image ``(B, in_channels, *spatial)``, logits ``(B, 1)``, scores
-        ``(B, heads, *feature)`` before the softmax.
+        image ``(B, in_channels, *spatial)``, logits ``(B, years or 1)``, scores
+        ``(B, heads, *feature)``.
+
+    Raises:
+        ValueError: if an argument is out of its range, or ``heads`` does not suit ``pooling``.
     """
+
+    __constants__ = ("has_attention",)
 
     def __init__(
         self,
@@ -44,6 +59,8 @@ class RiskClassifier(nn.Module):
         blocks: Sequence[int],
         heads: int,
         hidden_features: int,
+        pooling: str = "attention",
+        years: int | None = None,
     ) -> None:
         super().__init__()
         self.encoder = ResNetEncoder(
@@ -58,17 +75,63 @@ class RiskClassifier(nn.Module):
         # positive features that a ReLU leaves, all pooled vectors look alike: the first steps move
         # every hidden feature the same way, and the risk is a constant from then on.
         self.norm = Norm[Norm.BATCH, spatial_dims](features)
-        self.pool = AttentionPool(spatial_dims=spatial_dims, in_channels=features, heads=heads)
+        self.has_attention = pooling in ("attention", "gated_attention")
+        self.pool = _pool(
+            pooling,
+            spatial_dims=spatial_dims,
+            in_channels=features,
+            heads=heads,
+            hidden_features=hidden_features,
+        )
         self.classifier = nn.Sequential(
             nn.Flatten(),
             nn.Linear(heads * features, hidden_features),
             nn.ReLU(inplace=True),
-            nn.Linear(hidden_features, 1),
+            nn.Linear(hidden_features, 1)
+            if years is None
+            else YearlyHazards(hidden_features, years),
         )
 
     def forward(
         self, image: torch.Tensor, with_attention: bool = False
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        pooled, scores = self.pool(self.norm(self.encoder(image)))
-        logits = self.classifier(pooled)
-        return {"logits": logits, "scores": scores} if with_attention else logits
+        features = self.norm(self.encoder(image))
+        if self.has_attention:
+            pooled, scores = self.pool(features)
+            logits = self.classifier(pooled)
+            return {"logits": logits, "scores": scores} if with_attention else logits
+        logits = self.classifier(self.pool(features))
+        if with_attention:
+            return {"logits": logits, "scores": self._class_activation(features)}
+        return logits
+
+    def _class_activation(self, features: torch.Tensor) -> torch.Tensor:
+        """Last logit of each voxel's features by themselves, ``(B, 1, *feature)``."""
+        scores = []
+        # In chunks, so that the hidden layer of a whole map is never in memory.
+        for cells in features.flatten(2).split(65_536, dim=2):
+            logits = self.classifier(cells.transpose(1, 2).flatten(0, 1))
+            scores.append(logits[:, -1].view(len(cells), -1))
+        return torch.cat(scores, dim=1).view(features[:, :1].shape)
+
+
+def _pool(
+    pooling: str, *, spatial_dims: int, in_channels: int, heads: int, hidden_features: int
+) -> nn.Module:
+    if pooling == "attention":
+        return AttentionPool(spatial_dims=spatial_dims, in_channels=in_channels, heads=heads)
+    if pooling == "gated_attention":
+        return GatedAttentionPool(
+            spatial_dims=spatial_dims,
+            in_channels=in_channels,
+            heads=heads,
+            hidden_features=hidden_features,
+        )
+    without_attention = {"average": GlobalAveragePool, "max": GlobalMaxPool}
+    if pooling not in without_attention:
+        raise ValueError(
+            f"pooling must be attention, gated_attention, average or max, got {pooling}"
+        )
+    if heads != 1:
+        raise ValueError(f"heads must be 1 with pooling {pooling}, got {heads}")
+    return without_attention[pooling]()

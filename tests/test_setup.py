@@ -13,11 +13,21 @@ from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 import setup_environment
-from setup_environment import Setup, SetupError, check_disk, failure_reason, fingerprint
+from setup_environment import (
+    PIN_FILES,
+    Setup,
+    SetupError,
+    check_disk,
+    failure_reason,
+    fingerprint,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
+LICENCE_FIELDS = ("License", "License-Expression", "Classifier")
 
 PACKAGES = {
     path.name
@@ -26,16 +36,43 @@ PACKAGES = {
 }
 
 
-def pins() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
+def pins(file: str) -> dict[str, str]:
+    lines = (ROOT / file).read_text().splitlines()
     return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
-def test_every_requirement_is_pinned_and_installed() -> None:
-    for name, pin in pins().items():
+@pytest.mark.parametrize("file", PIN_FILES)
+def test_every_requirement_is_pinned_and_installed(file: str) -> None:
+    assert pins(file)
+    for name, pin in pins(file).items():
         assert re.fullmatch(r"[\w.]+", pin), f"{name} must be pinned exactly, got {pin}"
         installed = importlib.metadata.version(name).partition("+")[0]
         assert installed == pin, f"{name} must be {pin} as pinned, got {installed}"
+
+
+def test_locus_itself_needs_no_tool_and_nothing_under_the_gpl() -> None:
+    tools = {canonicalize_name(name) for name in pins("requirements-dev.txt")}
+    found: dict[str, str] = {}
+    waiting = [canonicalize_name(name) for name in pins("requirements.txt")]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        distribution = importlib.metadata.distribution(name)
+        found[name] = licences(distribution)
+        for line in distribution.requires or []:
+            needed = Requirement(line)
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                waiting.append(canonicalize_name(needed.name))
+    assert not tools & found.keys()
+    assert not [name for name, text in found.items() if "GPL" in text]
+    assert "GPL" in licences(importlib.metadata.distribution("scikit-survival"))
+
+
+def licences(distribution: importlib.metadata.Distribution) -> str:
+    """What a package's metadata says in any of the three places; only names, no whole text."""
+    fields = (distribution.metadata.get_all(key) or [] for key in LICENCE_FIELDS)
+    return " ".join(text.partition("\n")[0] for texts in fields for text in texts)
 
 
 def test_conda_and_the_project_read_the_same_pins() -> None:
@@ -43,10 +80,12 @@ def test_conda_and_the_project_read_the_same_pins() -> None:
     python, pip, from_pip = conda["dependencies"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert pip == "pip"
-    assert from_pip == {"pip": ["-r requirements.txt"]}
-    assert project["project"]["dynamic"] == ["dependencies"]
-    assert project["tool"]["setuptools"]["dynamic"]["dependencies"] == {
-        "file": ["requirements.txt"]
+    assert from_pip == {"pip": [f"-r {file}" for file in PIN_FILES]}
+    assert project["project"]["dynamic"] == ["dependencies", "optional-dependencies"]
+    needed, tools = ({"file": [file]} for file in PIN_FILES)
+    assert project["tool"]["setuptools"]["dynamic"] == {
+        "dependencies": needed,
+        "optional-dependencies": {"dev": tools},
     }
     oldest = project["project"]["requires-python"].removeprefix(">=")
     assert python == f"python={oldest}"
@@ -79,7 +118,7 @@ def test_every_package_is_listed_and_imports_from_any_folder(tmp_path: Path) -> 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    for name in ("requirements.txt", "pyproject.toml", "setup_environment.py"):
+    for name in (*PIN_FILES, "pyproject.toml", "setup_environment.py"):
         (tmp_path / name).write_text("torch==1.0\n")
     return tmp_path
 
@@ -112,8 +151,13 @@ ALL_STEPS = ["environment", "torch==1.0", "the other packages", "locus itself", 
 MakeSetup = Callable[[], Setup]
 
 
+@pytest.mark.parametrize(("file", "torch"), zip(PIN_FILES, ("torch==2.0", "torch==1.0")))
 def test_a_finished_setup_is_skipped_until_a_pin_changes(
-    checkout: Path, make_setup: MakeSetup, monkeypatch: pytest.MonkeyPatch
+    checkout: Path,
+    make_setup: MakeSetup,
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    torch: str,
 ) -> None:
     setup = make_setup()
     steps = record_steps(setup, monkeypatch)
@@ -121,9 +165,11 @@ def test_a_finished_setup_is_skipped_until_a_pin_changes(
     assert steps == ALL_STEPS
     setup.run()
     assert steps == ALL_STEPS
-    (checkout / "requirements.txt").write_text("torch==2.0\n")
+    (checkout / file).write_text("torch==2.0\n")
     setup.run()
-    assert steps == [*ALL_STEPS, "torch==2.0", *ALL_STEPS[2:]]
+    assert steps == [*ALL_STEPS, torch, *ALL_STEPS[2:]]
+    setup.run()
+    assert len(steps) == len(ALL_STEPS) + 4
 
 
 def test_a_setup_cut_off_is_built_anew(

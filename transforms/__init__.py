@@ -3,36 +3,48 @@
 from __future__ import annotations
 
 from transforms.attention_to_scan import attention_to_scan
+from transforms.box_distance import BoxDistanceMapd, distance_to_boxes
 from transforms.boxes_to_mask import BoxesToMaskd, boxes_to_mask
 from transforms.check_boxes import CheckBoxesd, check_boxes
 from transforms.check_geometry import CheckGeometryd, check_geometry
+from transforms.check_side import CheckSided, check_side
 from transforms.crop_to_lungs import CropToLungsd
 from transforms.downsample_mask import DownsampleMaskd, downsample_mask
 from transforms.feature_affine import feature_affine
+from transforms.find_lungs import FindLungsd, find_lungs
 from transforms.load_mask import LoadMaskd, load_mask
 from transforms.load_scan import LoadScand, load_scan
 from transforms.lung_side_mask import LungSideMaskd, lung_side_mask
 from transforms.scan_error import ScanError
 from transforms.segment_lungs import segment_lungs
+from transforms.yearly_risk import YearlyRiskd, yearly_risk
 
 __all__ = [
+    "BoxDistanceMapd",
     "BoxesToMaskd",
     "CheckBoxesd",
     "CheckGeometryd",
+    "CheckSided",
     "CropToLungsd",
     "DownsampleMaskd",
+    "FindLungsd",
     "LoadMaskd",
     "LoadScand",
     "LungSideMaskd",
     "ScanError",
+    "YearlyRiskd",
     "attention_to_scan",
     "boxes_to_mask",
     "check_boxes",
     "check_geometry",
+    "check_side",
+    "distance_to_boxes",
     "downsample_mask",
     "feature_affine",
+    "find_lungs",
     "load_mask",
     "load_scan",
     "lung_side_mask",
     "segment_lungs",
+    "yearly_risk",
 ]

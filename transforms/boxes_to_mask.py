@@ -14,7 +14,8 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from transforms.derived_volume import derived_volume
-from transforms.scan_error import ScanError, scan_name
+from transforms.labelled_boxes import box_table, labelled_boxes
+from transforms.scan_error import scan_name
 from transforms.square_affine import square_affine
 
 TOLERANCE_VOXEL = 1e-3
@@ -40,21 +41,29 @@ def boxes_to_mask(boxes: Any, image: MetaTensor) -> MetaTensor:
     Raises:
         ScanError: wrong length, a value that is not finite, or a size not above zero.
     """
-    mask = torch.zeros((1, *image.shape[1:]), dtype=torch.uint8)
+    return _drawn(boxes, image, channels=1)[0]
+
+
+def _drawn(boxes: Any, image: MetaTensor, channels: int) -> tuple[MetaTensor, int]:
+    """A channel for each box in the image, the last for all the rest; and how many a crop lost."""
+    masks = torch.zeros((channels, *image.shape[1:]), dtype=torch.uint8)
+    drawn = lost = 0
     for index, (start, stop) in enumerate(covered_voxels(boxes, image)):
         if is_outside(start, stop, image):
             logger.warning("%s: box %d lies outside of the crop", scan_name(image), index)
+            lost += 1
             continue
         pairs = zip(start.clip(min=0).tolist(), stop.tolist(), strict=True)
-        mask[0][tuple(slice(first, past) for first, past in pairs)] = 1
-    return derived_volume(mask, image.affine, image)
+        masks[min(drawn, channels - 1)][tuple(slice(first, past) for first, past in pairs)] = 1
+        drawn += 1
+    return derived_volume(masks, image.affine, image), lost
 
 
 def covered_voxels(boxes: Any, image: MetaTensor) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """First and past-the-last voxel of each box along every axis; may lie outside of the image."""
     rank = image.ndim - 1
     world_to_voxel = square_affine(image.affine, rank).inverse().numpy()
-    for box in _table(boxes, rank, image):
+    for box in box_table(boxes, image):
         low_voxel, high_voxel = _hull_voxel(box, world_to_voxel)
         tolerance = np.minimum(TOLERANCE_VOXEL, (high_voxel - low_voxel) / 4)
         start = np.floor(low_voxel + tolerance - 0.5).astype(int) + 1
@@ -67,23 +76,6 @@ def is_outside(start: np.ndarray, stop: np.ndarray, image: MetaTensor) -> bool:
     return bool((stop <= 0).any() or (start >= image.shape[1:]).any())
 
 
-def _table(boxes: Any, rank: int, image: MetaTensor) -> np.ndarray:
-    table = np.asarray(boxes, float)
-    if table.size == 0:
-        return np.zeros((0, 2 * rank))
-    if table.ndim != 2 or table.shape[1] != 2 * rank:
-        raise ScanError(
-            f"{scan_name(image)}: boxes must have shape (N, {2 * rank}), got {table.shape}"
-        )
-    for index, box in enumerate(table):
-        if not np.isfinite(box).all() or not (box[rank:] > 0).all():
-            raise ScanError(
-                f"{scan_name(image)}: box {index} must be finite with a size above zero, "
-                f"got {box.tolist()} mm"
-            )
-    return table
-
-
 def _hull_voxel(box: np.ndarray, world_to_voxel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rank = len(box) // 2
     signs = np.array(list(itertools.product((-0.5, 0.5), repeat=rank)))
@@ -93,10 +85,19 @@ def _hull_voxel(box: np.ndarray, world_to_voxel: np.ndarray) -> tuple[np.ndarray
 
 
 class BoxesToMaskd(MapTransform):
-    """Dictionary form of :func:`boxes_to_mask`, of the boxes with one label only.
+    """The lesions of a sample: :func:`boxes_to_mask` with a channel for each box of one label.
 
-    The attention's target is the cancer, so benign boxes are left out; ``output_key`` gets the
-    mask, empty where no such box is, and ``lost_key`` the number of those outside of the image.
+    The attention's target is the cancer, so benign boxes are left out. ``output_key`` gets the
+    masks ``(lesions, *spatial)`` of the boxes in the image in their order: those beyond the last
+    channel share it, channels without a box are empty. ``lost_key`` gets the number of boxes
+    outside of the image.
+
+    Args:
+        keys: the one key of the boxes.
+        image_key: whose grid the masks are on.
+        label_key: one label for each box.
+        keep_label: which boxes count.
+        lesions: how many channels.
     """
 
     def __init__(
@@ -106,30 +107,27 @@ class BoxesToMaskd(MapTransform):
         *,
         label_key: str = "box_labels",
         keep_label: int = 1,
+        lesions: int = 1,
         output_key: str = "box_mask",
         lost_key: str = "lost_boxes",
     ) -> None:
         super().__init__(keys)
         if len(self.keys) != 1:
             raise ValueError(f"keys must name one list of boxes, got {self.keys}")
+        if lesions < 1:
+            raise ValueError(f"lesions must be at least 1, got {lesions}")
         self.image_key = image_key
         self.label_key = label_key
         self.keep_label = keep_label
+        self.lesions = lesions
         self.output_key = output_key
         self.lost_key = lost_key
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         sample = dict(data)
-        image, boxes = sample[self.image_key], sample[self.keys[0]]
-        labels = sample[self.label_key]
-        if len(labels) != len(boxes):
-            raise ScanError(
-                f"{scan_name(image)}: {self.label_key} must have one label for each box, "
-                f"got {len(labels)} for {len(boxes)}"
-            )
-        kept = [box for box, label in zip(boxes, labels, strict=True) if label == self.keep_label]
-        sample[self.output_key] = boxes_to_mask(kept, image)
-        sample[self.lost_key] = sum(
-            is_outside(start, stop, image) for start, stop in covered_voxels(kept, image)
+        image = sample[self.image_key]
+        kept = labelled_boxes(
+            sample[self.keys[0]], sample[self.label_key], label=self.keep_label, image=image
         )
+        sample[self.output_key], sample[self.lost_key] = _drawn(kept, image, self.lesions)
         return sample

@@ -14,10 +14,8 @@ from monai.transforms import MapTransform, SpatialCrop
 from nibabel.orientations import io_orientation
 
 from transforms.body_half_mask import body_half_mask
-from transforms.check_geometry import check_geometry
-from transforms.coarse_ct import on_scan_grid
+from transforms.find_lungs import find_lungs
 from transforms.scan_error import scan_name
-from transforms.segment_lungs import segment_lungs
 from transforms.separate_lungs import LEFT, RIGHT
 
 SMALLEST_LUNG_SHARE = 0.25  # of the other lung's volume
@@ -99,11 +97,7 @@ class CropToLungsd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         sample = dict(data)
         image = sample[self.image_key]
-        lungs = sample.get(self.lungs_key)
-        if lungs is None:
-            lungs = on_scan_grid(segment_lungs(image), image)
-        else:
-            check_geometry(lungs, image)
+        lungs = find_lungs(image, sample.get(self.lungs_key))
         start, stop = np.array(lungs_box(lungs, image)).T
         spacing_mm = image.affine[:3, :3].norm(dim=0).cpu().numpy()
         margin = np.ceil(self.margin_mm / spacing_mm).astype(int)

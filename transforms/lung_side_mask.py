@@ -12,11 +12,9 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from transforms.body_half_mask import body_half_mask
-from transforms.check_geometry import check_geometry
-from transforms.coarse_ct import on_scan_grid
 from transforms.derived_volume import derived_volume
+from transforms.find_lungs import find_lungs
 from transforms.scan_error import ScanError, scan_name
-from transforms.segment_lungs import segment_lungs
 from transforms.separate_lungs import LEFT, RIGHT
 
 LABELS = {"left": (LEFT,), "right": (RIGHT,), "both": (LEFT, RIGHT), "unknown": (LEFT, RIGHT)}
@@ -27,7 +25,7 @@ logger = logging.getLogger(__name__)
 def lung_side_mask(ct: MetaTensor, side: str) -> MetaTensor:
     """The patient's left, right or both lungs, from HU.
 
-    Found at about 4 mm (:func:`segment_lungs`) and brought to the scan's grid by its nearest cell.
+    Found at about 4 mm and brought to the scan's grid by its nearest cell (:func:`find_lungs`).
 
     Args:
         ct: ``(1, H, W, D)`` in HU with its affine to RAS mm, in any orientation.
@@ -39,16 +37,9 @@ def lung_side_mask(ct: MetaTensor, side: str) -> MetaTensor:
     Raises:
         ScanError: an image without three spatial dimensions, or another side word.
     """
-    labels = _labels(side, ct)
-    return on_scan_grid(_of(segment_lungs(ct), labels), ct)
-
-
-def _labels(side: str, image: MetaTensor) -> tuple[int, ...]:
     if side not in LABELS:
-        raise ScanError(
-            f"{scan_name(image)}: side must be one of {', '.join(LABELS)}, got {side!r}"
-        )
-    return LABELS[side]
+        raise ScanError(f"{scan_name(ct)}: side must be one of {', '.join(LABELS)}, got {side!r}")
+    return _of(find_lungs(ct), LABELS[side])
 
 
 def _of(lungs: MetaTensor, labels: tuple[int, ...]) -> MetaTensor:
@@ -101,11 +92,7 @@ class LungSideMaskd(MapTransform):
                 f"{scan_name(image)}: {self.side_key} must be one of {', '.join(LABELS)}, none, "
                 f"got {side!r}"
             )
-        if lungs is None:
-            mask = lung_side_mask(image, side)
-        else:
-            check_geometry(lungs, image)
-            mask = _of(lungs, LABELS[side])
+        mask = _of(find_lungs(image, lungs), LABELS[side])
         if mask.any():
             return mask
         half = "both" if side == "unknown" else side

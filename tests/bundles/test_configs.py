@@ -48,11 +48,18 @@ def _resolve(target: str) -> Any:
 
 
 def _leaves(config: Any, where: str = "") -> Iterator[str]:
-    if isinstance(config, dict) and config and "_target_" not in config:
+    if isinstance(config, dict) and config and not _is_component_or_group(config):
         for key, value in config.items():
             yield from _leaves(value, f"{where}::{key}" if where else str(key))
     else:
         yield where
+
+
+def _is_component_or_group(config: dict[str, Any]) -> bool:
+    """A component, or named components such as metrics, which an overlay replaces as a whole."""
+    return "_target_" in config or all(
+        isinstance(value, dict) and "_target_" in value for value in config.values()
+    )
 
 
 def _overlays(bundle: str) -> list[Path]:

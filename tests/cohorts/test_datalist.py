@@ -112,6 +112,15 @@ def _assert_refused(change: Change, message: str, tmp_path: Path) -> None:
             {"risk": 0, "box_labels": [0], "side": "unknown"},
             "side of a must be none where risk is 0, got 'unknown'",
         ),
+        (
+            {"risk": 0, "box_labels": [0], "side": "none"},
+            r"years_to_diagnosis of a must be null where risk is 0, got 1\.5",
+        ),
+        (
+            {"censoring_years": 1.25},
+            r"censoring_years of a must not be below years_to_diagnosis, got 1\.25 and 1\.5",
+        ),
+        ({"years_to_diagnosis": float("nan")}, "years_to_diagnosis of a must be above 0, got nan"),
         ({"side": "none"}, "side of a must not be none where risk is 1, got 'none'"),
     ],
 )
@@ -146,6 +155,26 @@ def test_boxes_and_side_may_be_left_out(risk: int, side: str, tmp_path: Path) ->
     filled = {"boxes": [], "box_labels": [], "side": side, "risk": int(risk)}
     assert item == {"patient_id": "b", "image": image, **filled}
     assert type(item["risk"]) is int
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"years_to_diagnosis": None, "censoring_years": 2.0},
+        {"years_to_diagnosis": 2.0, "censoring_years": 2.0},
+        {"years_to_diagnosis": 2.0, "censoring_years": None},
+    ],
+)
+def test_follow_up_may_be_left_out_or_end_with_the_diagnosis(
+    times: dict[str, float | None], tmp_path: Path
+) -> None:
+    path = tmp_path / "datalist.json"
+    datalist = make_datalist(tmp_path)
+    datalist["training"][0].update(times)
+    datalist["validation"][0].update(years_to_diagnosis=None, censoring_years=4)
+    write_datalist(datalist, path)
+    item = load_datalist(path, "training")[0]
+    assert {key: item[key] for key in times} == times
 
 
 def test_what_is_given_is_kept(tmp_path: Path) -> None:

@@ -1,16 +1,21 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from cohorts import CohortSettings, ScannerSettings, draw_gallery, make_cohort
-from cohorts.gallery import main
-
-NO_BOX: dict[str, list[object]] = {"boxes": [], "box_labels": [], "nodules": []}
+from cohorts import (
+    CohortSettings,
+    MammogramSettings,
+    ScannerSettings,
+    draw_gallery,
+    load_datalist,
+    make_cohort,
+    make_mammograms,
+)
+from cohorts.gallery import _varied, main
 
 
 def test_gallery_shows_both_colours(tmp_path: Path) -> None:
@@ -31,11 +36,22 @@ def test_gallery_shows_both_colours(tmp_path: Path) -> None:
         assert (np.abs(body - colour).max(axis=-1) < 0.08).sum() > 5
     with pytest.raises(ValueError, match="scans must be 1 or more, got 0"):
         draw_gallery(datalist, picture, scans=0)
-    cohort = json.loads(datalist.read_text())
-    flat = {**cohort, "box_mode": "ccwh", "training": [{**cohort["training"][0], **NO_BOX}]}
-    datalist.write_text(json.dumps(flat))
-    with pytest.raises(ValueError, match=r"box_mode must be cccwhd for slices .*, got 'ccwh'"):
-        draw_gallery(datalist, picture)
+
+
+def test_flat_images_stand_as_they_are_read(tmp_path: Path) -> None:
+    datalist = make_mammograms(MammogramSettings(4, 0, 0, seed=4), tmp_path)
+    pixels = imread(draw_gallery(datalist, tmp_path / "gallery.png"))[..., :3]
+    assert pixels.shape[1] > 3 * pixels.shape[0]
+    body = pixels[: int(0.9 * len(pixels))]
+    for colour in ((1.0, 0.27, 0.0), (0.0, 0.75, 1.0)):
+        assert (np.abs(body - colour).max(axis=-1) < 0.08).sum() > 5
+    # A left breast has its chest wall on the left of its picture.
+    panels = np.array_split(body.mean(axis=-1), 4, axis=1)
+    order = _varied(load_datalist(datalist, "training"), 4)
+    assert {item["laterality"] for item in order} == {"left", "right"}
+    for panel, item in zip(panels, order, strict=True):
+        left, right = (half.mean() for half in np.array_split(panel, 2, axis=1))
+        assert (left > right) == (item["laterality"] == "left")
 
 
 def test_missing_datalist_is_one_sentence(

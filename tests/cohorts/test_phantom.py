@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from nibabel import Nifti1Image, aff2axcodes
+from scipy.stats import spearmanr, weibull_min
 
 from cohorts import CohortSettings, ScannerSettings, load_datalist, make_cohort, render_scan
 from cohorts.lidc_nodules import LidcNodule, lidc_split, read_lidc_nodules
 from cohorts.phantom import main
+from cohorts.phantom_follow_up import follow_up
 from cohorts.phantom_plan import plan_cohort
 
 TINY = ScannerSettings(spacing_mm=(6.0, 6.0, 6.0), field_of_view_mm=(384.0, 384.0, 288.0))
@@ -104,7 +106,7 @@ def test_a_cohort_of_an_older_generator_is_made_anew(
     image.write_bytes(b"as version 1 drew it")
     make_cohort(small, tmp_path, quiet=True)
     assert image.read_bytes() != b"as version 1 drew it"
-    assert json.loads(path.read_text())["generator"]["version"] == 2
+    assert json.loads(path.read_text())["generator"]["version"] == 3
 
 
 def test_sides_are_the_patients(cohort: Path) -> None:
@@ -183,6 +185,57 @@ def test_risk_follows_malignancy_and_clean_scans_have_no_box(cohort: Path) -> No
     assert all(
         not np.asarray(Nifti1Image.from_filename(item["mask"]).dataobj).any() for item in clean
     )
+
+
+def cancer(diameter_mm: float, malignancy: float = 4.0) -> dict[str, Any]:
+    return {"malignant": True, "diameter_mm": diameter_mm, "malignancy": malignancy}
+
+
+def test_larger_and_more_suspicious_cancers_are_found_sooner() -> None:
+    rng = np.random.default_rng(0)
+    diameters_mm, malignancies = rng.uniform(4, 30, 400), rng.uniform(3.1, 5, 400)
+    times = np.array(
+        [follow_up([cancer(*pair)], rng) for pair in zip(diameters_mm, malignancies, strict=True)]
+    )
+    assert (times[:, 0] > 0).all()
+    assert (times[:, 0] <= times[:, 1]).all()
+    assert spearmanr(diameters_mm, times[:, 0]).statistic < -0.5
+    assert spearmanr(malignancies, times[:, 0]).statistic < -0.1
+    # The end of the follow-up tells nothing of the cancer.
+    assert abs(spearmanr(diameters_mm, times[:, 1]).statistic) < 0.1
+
+
+def test_follow_up_times_have_the_stated_distribution() -> None:
+    rng = np.random.default_rng(1)
+    smaller = cancer(4, 5.0)
+    benign = {"malignant": False, "diameter_mm": 30.0, "malignancy": 2.0}
+    times = np.array([follow_up([smaller, benign, cancer(20, 4.5)], rng) for _ in range(2000)])
+    scale = 3 * (10 / 20) * np.exp(0.3 * (4 - 4.5))
+    # Given its end, each time's share of what is left of the distribution is uniform.
+    shares = weibull_min.cdf(times[:, 0], 3, scale=scale) / weibull_min.cdf(
+        times[:, 1], 3, scale=scale
+    )
+    np.testing.assert_allclose(np.quantile(shares, [0.1, 0.5, 0.9]), [0.1, 0.5, 0.9], atol=0.03)
+    np.testing.assert_allclose(np.quantile(times[:, 1], [0, 0.5, 1]), [1, 4, 7], atol=0.2)
+
+
+def test_without_a_cancer_there_is_only_a_censoring_time() -> None:
+    benign = {"malignant": False, "diameter_mm": 30.0, "malignancy": 2.0}
+    for nodules in ([], [benign]):
+        years, censoring_years = follow_up(nodules, np.random.default_rng(2))
+        assert years is None
+        # The same numbers are drawn with a cancer, so that its presence changes no other time.
+        assert censoring_years == follow_up([cancer(10)], np.random.default_rng(2))[1] >= 1
+
+
+def test_images_are_those_of_version_2(cohort: Path) -> None:
+    """Times have a generator of their own: how they are drawn changes no image."""
+    item = scans(cohort)[0]
+    plan = plan_cohort(SETTINGS, read_lidc_nodules())[0]
+    scan_rng = np.random.default_rng(list(plan.seed)).spawn(2)[0]
+    scan = render_scan(list(plan.nodules), plan.scanner, scan_rng)
+    image = np.asarray(Nifti1Image.from_filename(item["image"]).dataobj)
+    assert np.array_equal(image, scan.image_hu.transpose(2, 1, 0))
 
 
 def test_files_are_what_the_datalist_says(cohort: Path) -> None:

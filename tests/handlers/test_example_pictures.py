@@ -21,8 +21,8 @@ class _Network(nn.Module):
 
 
 def _sample(index: int, lesion: bool) -> Any:
-    mask = torch.zeros(1, 4, 4, 4)
-    mask[0, 1, 2, 3] = float(lesion)
+    mask = torch.zeros(2, 4, 4, 4)
+    mask[index // 2 % 2, 1, 2, 3] = float(lesion)  # in either channel
     image = MetaTensor(torch.rand(1, 16, 16, 16), torch.eye(4))
     return {"image": image, "box_mask": mask, "patient_id": f"p{index}"}
 

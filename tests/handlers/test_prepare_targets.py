@@ -52,6 +52,16 @@ def test_risk_takes_any_form(risk):
     assert targets["risk"].tolist() == [[1.0], [0.0]]
 
 
+def test_yearly_risk_keeps_its_years():
+    sample = {"image": torch.zeros(1, 2, 2), "risk": torch.tensor([0.0, 1.0, 1.0])}
+    sample |= {"risk_known": torch.ones(3), "event_years": torch.tensor([1.5])}
+    batch = next(iter(DataLoader(Dataset([sample] * 2), batch_size=2)))
+    _, targets, _, _ = PrepareTargets(["risk", "risk_known", "event_years"])(batch)
+    assert targets["risk"].tolist() == [[0.0, 1.0, 1.0]] * 2
+    assert targets["risk_known"].tolist() == [[1.0, 1.0, 1.0]] * 2
+    assert targets["event_years"].tolist() == [[1.5], [1.5]]
+
+
 def test_a_missing_key_is_named():
     with pytest.raises(ValueError, match=r"must hold side_mask, got only image, box_mask, risk"):
         PrepareTargets(["risk", "side_mask"])(_batch())

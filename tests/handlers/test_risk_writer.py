@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import nibabel as nib
@@ -17,6 +19,7 @@ from torch.nn import functional
 import handlers.risk_writer
 from cohorts import ReadableScans, scan_items
 from handlers import PrepareTargets, RiskWriter
+from networks import RiskCalibration
 from transforms import LoadScand
 
 SHAPE = (32, 28, 24)
@@ -27,15 +30,15 @@ LOGIT = 0.5
 class LooksAtTheBrightest(nn.Module):
     """Scores of head 0 are the highest value of each 4-voxel cell, head 1 looks nowhere."""
 
-    def __init__(self, logit: float = LOGIT) -> None:
+    def __init__(self, *logits: float) -> None:
         super().__init__()
-        self.logit = nn.Parameter(torch.tensor(logit))
+        self.logits = nn.Parameter(torch.tensor(logits or (LOGIT,)))
 
     def forward(self, image: torch.Tensor, with_attention: bool = False):
         assert with_attention
         pool = functional.max_pool3d if image.ndim == 5 else functional.max_pool2d
         brightest = pool(image, 4, ceil_mode=True) / 50
-        logits = self.logit.expand(len(image), 1)
+        logits = self.logits.expand(len(image), -1)
         return {"logits": logits, "scores": torch.cat([brightest, 0 * brightest], dim=1)}
 
 
@@ -269,3 +272,102 @@ def test_a_2d_image(tmp_path):
     (entry,) = _predictions(tmp_path / "out")["scans"]
     assert np.abs(np.subtract(entry["peak_voxel"], (30, 9))).max() <= 2
     assert nib.Nifti1Image.from_filename(tmp_path / "out" / entry["attention"]).shape == (40, 32)
+
+
+CALIBRATION = RiskCalibration(
+    slope=2.0,
+    intercept=-0.5,
+    threshold=0.6,
+    target_sensitivity=0.9,
+    split="validation",
+    datalist="phantoms",
+    scans=12,
+    positives=6,
+    checkpoint_sha256=hashlib.sha256(b"weights").hexdigest(),
+    patients_sha256=("ab",),
+)
+
+
+def _calibrated(folder: Path) -> dict[str, Path]:
+    """Settings of a writer with a calibration and its weights."""
+    checkpoint, calibration = folder / "model.pt", folder / "calibration.json"
+    checkpoint.write_bytes(b"weights")
+    calibration.write_text(json.dumps(asdict(CALIBRATION)))
+    return {"checkpoint": checkpoint, "calibration": calibration}
+
+
+def _sigmoid(logit: float) -> float:
+    return 1 / (1 + np.exp(-logit))
+
+
+@pytest.mark.parametrize(("logit", "recall"), [(0.5, True), (0.4, False)])
+def test_a_calibrated_risk(logit, recall, tmp_path):
+    _write_scan(tmp_path / "a.nii.gz")
+    network = LooksAtTheBrightest(logit)
+    _run(tmp_path / "a.nii.gz", tmp_path / "out", network, **_calibrated(tmp_path)).finish()
+    predictions = _predictions(tmp_path / "out")
+    assert predictions["calibrated"] is True
+    assert predictions["calibration"] == CALIBRATION.description()
+    assert "not the probability of cancer of a person; calibrated to" in predictions["risk_meaning"]
+    (entry,) = predictions["scans"]
+    assert entry["risk"] == pytest.approx(_sigmoid(2 * logit - 0.5))
+    assert entry["raw_risk"] == pytest.approx(_sigmoid(logit))
+    assert entry["recall"] is recall
+    assert "yearly_risk" not in entry
+
+
+def test_without_a_calibration_the_risk_is_the_raw_one_and_no_one_is_recalled(
+    tmp_path, monkeypatch
+):
+    titles = []
+    three_planes = handlers.risk_writer.three_planes
+
+    def keep(*args, title, **settings):
+        titles.append(title)
+        three_planes(*args, title=title, **settings)
+
+    monkeypatch.setattr(handlers.risk_writer, "three_planes", keep)
+    _write_scan(tmp_path / "a.nii.gz")
+    _run(tmp_path / "a.nii.gz", tmp_path / "out", calibration=tmp_path / "none.json").finish()
+    predictions = _predictions(tmp_path / "out")
+    assert (predictions["calibrated"], predictions["calibration"]) == (False, None)
+    assert predictions["risk_meaning"].endswith("not calibrated")
+    (entry,) = predictions["scans"]
+    assert entry["risk"] == entry["raw_risk"] == pytest.approx(_sigmoid(LOGIT))
+    assert "recall" not in entry
+    _run(tmp_path / "a.nii.gz", tmp_path / "out", **_calibrated(tmp_path)).finish()
+    assert titles == ["a   uncalibrated risk 0.622", "a   risk 0.622"]
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_yearly_risks_rise_and_the_last_one_counts(calibrated, tmp_path):
+    _write_scan(tmp_path / "a.nii.gz")
+    settings = _calibrated(tmp_path) if calibrated else {}
+    network = LooksAtTheBrightest(-1.0, 0.0, 0.0, 0.8)
+    _run(tmp_path / "a.nii.gz", tmp_path / "out", network, **settings).finish()
+    (entry,) = _predictions(tmp_path / "out")["scans"]
+    slope, intercept = (2, -0.5) if calibrated else (1, 0)
+    expected = [_sigmoid(slope * logit + intercept) for logit in (-1.0, 0.0, 0.0, 0.8)]
+    assert entry["yearly_risk"] == pytest.approx(expected)
+    assert entry["yearly_risk"] == sorted(entry["yearly_risk"])
+    assert entry["risk"] == entry["yearly_risk"][-1]
+    assert entry.get("recall") is (True if calibrated else None)
+    assert entry["raw_risk"] == pytest.approx(_sigmoid(0.8))
+
+
+def test_a_year_that_is_not_finite_fails_its_scan(tmp_path):
+    _write_scan(tmp_path / "a.nii.gz")
+    network = LooksAtTheBrightest(float("-inf"), 0.5)
+    writer = _run(tmp_path / "a.nii.gz", tmp_path / "out", network, **_calibrated(tmp_path))
+    with pytest.raises(SystemExit, match=r"the network's logit must be finite, got -inf"):
+        writer.finish()
+    assert _predictions(tmp_path / "out")["scans"] == []
+
+
+def test_a_calibration_of_other_weights_is_refused_before_any_scan_is_read(tmp_path):
+    settings = _calibrated(tmp_path)
+    settings["checkpoint"].write_bytes(b"other weights")
+    read: list[str] = []
+    with pytest.raises(ValueError, match=r"must be of the weights it is applied to, got .*model"):
+        _run(tmp_path / "a.nii.gz", tmp_path / "out", transform=read.append, **settings)
+    assert read == []

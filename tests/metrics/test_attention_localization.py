@@ -87,10 +87,22 @@ def test_bad_scores_are_refused() -> None:
 
 
 def _update(
-    metric: AttentionLocalization, scores: torch.Tensor, mask: torch.Tensor, first_patient: int
+    metric: AttentionLocalization,
+    scores: torch.Tensor,
+    mask: torch.Tensor,
+    first_patient: int,
+    **more: object,
 ) -> None:
-    ids = [f"p{first_patient + i}" for i in range(len(scores))]
-    metric.update(({"scores": scores}, {"box_mask": mask, "patient_id": ids}))
+    targets: dict[str, object] = {
+        "box_mask": mask,
+        "side_mask": torch.ones_like(mask[:, :1]),
+        "side": ["none"] * len(scores),
+        "patient_id": [f"p{first_patient + i}" for i in range(len(scores))],
+    }
+    metric.update(({"scores": scores}, targets | more))
+
+
+_NOTHING = {"lesion_scans": 0, "distance_scans": 0, "side_scans": 0}
 
 
 def test_the_metric_averages_the_scans_with_a_lesion() -> None:
@@ -117,9 +129,10 @@ def test_the_metric_averages_the_scans_with_a_lesion() -> None:
 
 def test_no_lesion_leaves_only_their_count() -> None:
     metric = AttentionLocalization()
-    assert metric.compute() == {"lesion_scans": 0}
-    _update(metric, torch.randn(3, 2, 4, 4), torch.zeros(3, 1, 4, 4), 0)
-    assert metric.compute() == {"lesion_scans": 0}
+    assert metric.compute() == _NOTHING
+    nowhere = torch.full((3, 1, 4, 4), math.inf)
+    _update(metric, torch.randn(3, 2, 4, 4), torch.zeros(3, 1, 4, 4), 0, box_distance_mm=nowhere)
+    assert metric.compute() == _NOTHING
 
 
 def test_few_patients_have_values_but_no_interval() -> None:
@@ -129,5 +142,53 @@ def test_few_patients_have_values_but_no_interval() -> None:
         "attention_mass": 1,
         "attention_mass_over_chance": 1,
         "hit_rate": 1,
+        **_NOTHING,
         "lesion_scans": 2,
     }
+
+
+@pytest.mark.parametrize("feature", [(6, 6), (4, 4, 4)])
+def test_the_lesion_is_the_union_of_all_channels(feature: tuple[int, ...]) -> None:
+    scores = torch.randn(12, 1, *feature, generator=_generator(7))
+    lesions = (torch.rand(12, 3, *feature, generator=_generator(8)) < 0.1).to(torch.uint8)
+    lesions[:, 2] = 0  # unused
+    lesions[:4] = 0
+    lesions[4:, 1, 0] = 1
+    values = []
+    for mask in (lesions, lesions.amax(dim=1, keepdim=True)):
+        metric = AttentionLocalization()
+        _update(metric, scores, mask, 0)
+        values.append(metric.compute())
+    assert values[0] == values[1] and values[0]["lesion_scans"] == 8
+    assert "attention_mass" in values[0] and "peak_distance_mm" not in values[0]
+
+
+def test_the_distance_is_a_median_over_all_scans_with_a_box_seen_or_lost() -> None:
+    scores = torch.zeros(14, 1, 3, 3)
+    scores[:, :, 1, 1] = 5
+    distance = torch.full((14, 1, 3, 3), 99.0)
+    distance[:, 0, 1, 1] = torch.tensor([*range(12), 100.0, math.inf])
+    distance[13] = math.inf
+    metric = AttentionLocalization()
+    _update(metric, scores, torch.zeros(14, 1, 3, 3), 0, box_distance_mm=distance)
+    values = metric.compute()
+    assert values["peak_distance_mm"] == 6
+    assert values["peak_distance_mm_low"] < 6 < values["peak_distance_mm_high"]
+    assert values["distance_scans"] == 13 and values["lesion_scans"] == 0
+
+
+def test_side_accuracy_is_of_the_scans_with_one_side() -> None:
+    scores = torch.zeros(14, 1, 4)
+    scores[:10, :, 0] = 1
+    scores[10:, :, 3] = 1
+    left = torch.tensor([[[1, 1, 0, 0]]]).expand(14, 1, 4)
+    side = ["left"] * 8 + ["both", "none", "right", "right", "left", "unknown"]
+    right = torch.tensor([name == "right" for name in side])[:, None, None]
+    mask = torch.where(right, 1 - left, left)
+    metric = AttentionLocalization()
+    _update(metric, scores, torch.zeros(14, 1, 4), 0, side_mask=mask, side=side)
+    values = metric.compute()
+    assert values["side_scans"] == 11
+    assert values["side_accuracy"] == pytest.approx(10 / 11)
+    assert values["side_accuracy_low"] < 10 / 11 <= values["side_accuracy_high"]
+    assert set(values) == {"side_accuracy", "side_accuracy_low", "side_accuracy_high", *_NOTHING}

@@ -78,7 +78,11 @@ def _run(metric: Auroc, logits: torch.Tensor, labels: list[int], name: str = "au
         [
             (
                 {"logits": logits[i : i + 3]},
-                {"risk": risk[i : i + 3], "patient_id": ids[i : i + 3]},
+                {
+                    "risk": risk[i : i + 3],
+                    "risk_known": torch.ones_like(risk[i : i + 3]),
+                    "patient_id": ids[i : i + 3],
+                },
             )
             for i in range(0, len(labels), 3)
         ]
@@ -122,8 +126,30 @@ def test_an_interval_of_an_earlier_epoch_is_dropped() -> None:
     assert engine.state.metrics == {"auroc": -1.0}
 
 
+def test_yearly_logits_are_judged_by_the_last_year_where_that_is_known() -> None:
+    generator = torch.Generator().manual_seed(2)
+    logits, risk = torch.randn(40, 3, generator=generator), torch.zeros(40, 3)
+    risk[::2, 2] = 1
+    known = (torch.rand(40, 3, generator=generator) < 0.7).float()
+    ids = [f"p{index}" for index in range(40)]
+    metric = Auroc()
+    metric.update(({"logits": logits}, {"risk": risk, "risk_known": known, "patient_id": ids}))
+    used = known[:, 2] == 1
+    values = metric.compute()
+    assert values["auroc"] == pytest.approx(roc_auc_score(risk[used, 2], logits[used, 2]))
+    assert values["auroc"] != pytest.approx(roc_auc_score(risk[:, 2], logits[:, 2]))
+    assert values["auroc_low"] < values["auroc"] < values["auroc_high"]
+
+
+def test_nothing_known_is_one_class(caplog: pytest.LogCaptureFixture) -> None:
+    metric = Auroc()
+    targets = {"risk": torch.ones(4, 2), "risk_known": torch.zeros(4, 2), "patient_id": "abcd"}
+    metric.update(({"logits": torch.zeros(4, 2)}, targets))
+    assert metric.compute() == {"auroc": -1.0}
+    assert "got 0 positives in 0 scans" in caplog.text
+
+
 def test_logits_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"must be \(B, 1\), got \(4, 6\) and \(4, 1\)"):
-        Auroc().update(
-            ({"logits": torch.zeros(4, 6)}, {"risk": torch.zeros(4, 1), "patient_id": list("abcd")})
-        )
+    targets = {"risk": torch.zeros(4, 1), "risk_known": torch.ones(4, 1), "patient_id": "abcd"}
+    with pytest.raises(ValueError, match=r"\(B, years\), got \(4, 6\), \(4, 1\) and \(4, 1\)"):
+        Auroc().update(({"logits": torch.zeros(4, 6)}, targets))

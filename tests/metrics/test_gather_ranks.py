@@ -12,12 +12,27 @@ import torch.multiprocessing as mp
 from ignite.metrics import Metric
 
 from losses import RiskAttentionLoss
-from metrics import AttentionLocalization, Auroc, MeanLossTerms, gather_ranks
+from metrics import (
+    AttentionLocalization,
+    Auroc,
+    Concordance,
+    MeanLossTerms,
+    ScanAveragePrecision,
+    TimeDependentAuc,
+    gather_ranks,
+)
 
 
 def _all_metrics(batches: list[Any]) -> dict[str, float]:
     loss = RiskAttentionLoss(lambda_box=1.0, lambda_side=0.5)
-    metrics: list[Metric] = [Auroc(), AttentionLocalization(), MeanLossTerms(loss)]
+    metrics: list[Metric] = [
+        Auroc(),
+        ScanAveragePrecision(),
+        Concordance(),
+        TimeDependentAuc(years=1),
+        AttentionLocalization(),
+        MeanLossTerms(loss),
+    ]
     for metric in metrics:
         for batch in batches:
             metric.update(batch)
@@ -42,7 +57,8 @@ def test_two_ranks_agree_with_one_process(
     cases = [[mixed, healthy], [mixed, []]]
     mp.spawn(_run_rank, args=(str(tmp_path), cases), nprocs=2)
     expected = [_all_metrics([*first, *second]) for first, second in cases]
-    assert "hit_rate_low" in expected[0] and expected[0] != expected[1]
+    assert {"hit_rate_low", "auc_year_1_low", "concordance_low"} <= set(expected[0])
+    assert expected[0] != expected[1]
     for rank in range(2):
         values = json.loads((tmp_path / f"{rank}.json").read_text())
         for case in range(2):

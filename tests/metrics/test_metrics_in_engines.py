@@ -13,9 +13,17 @@ from monai.engines import SupervisedEvaluator
 from monai.handlers import CheckpointSaver, MLFlowHandler, StatsHandler, from_engine
 
 from losses import RiskAttentionLoss
-from metrics import AttentionLocalization, Auroc, MeanLossTerms
+from metrics import (
+    AttentionLocalization,
+    Auroc,
+    Concordance,
+    MeanLossTerms,
+    ScanAveragePrecision,
+    TimeDependentAuc,
+)
 
 _from_output = from_engine(["pred", "label"])
+_COUNTS = ("lesion_scans", "distance_scans", "side_scans")
 
 
 class _Replay(torch.nn.Module):
@@ -34,6 +42,9 @@ def _evaluator(batches: list[Any], handlers: list[Any] | None = None) -> Supervi
         decollate=False,
         key_val_metric={"auroc": Auroc(_from_output)},
         additional_metrics={
+            "average_precision": ScanAveragePrecision(_from_output),
+            "c_index": Concordance(_from_output),
+            "by_year": TimeDependentAuc(1, _from_output),
             "localization": AttentionLocalization(output_transform=_from_output),
             "loss_terms": MeanLossTerms(RiskAttentionLoss(1.0, 0.5), _from_output),
         },
@@ -49,16 +60,18 @@ def test_an_evaluator_hands_flat_floats_to_mlflow_and_the_log(
     tracking = MLFlowHandler(
         tracking_uri=uri, iteration_log=False, experiment_name="test", run_name="run"
     )
-    evaluator = _evaluator(
-        make_batches([0, 1] * 11), [tracking, StatsHandler(iteration_log=False, name="stats")]
-    )
+    batches = make_batches([0, 1] * 11)
+    evaluator = _evaluator(batches, [tracking, StatsHandler(iteration_log=False, name="stats")])
     evaluator.run()
     metrics = evaluator.state.metrics
+    with_interval = (
+        *("auroc", "average_precision", "c_index", "auc_year_1", "attention_mass"),
+        *("hit_rate", "peak_distance_mm", "side_accuracy"),
+    )
     assert set(metrics) == {
-        *("auroc", "auroc_low", "auroc_high"),
-        *("attention_mass", "attention_mass_low", "attention_mass_high"),
-        *("attention_mass_over_chance", "hit_rate", "hit_rate_low", "hit_rate_high"),
-        *("lesion_scans", "loss", "risk_loss", "box_loss", "side_loss"),
+        *(name + end for name in with_interval for end in ("", "_low", "_high")),
+        *("attention_mass_over_chance", *_COUNTS),
+        *RiskAttentionLoss(1.0, 0.5).terms(*batches[0]),
     }
     assert all(isinstance(value, (float, int)) for value in metrics.values())
     assert evaluator.state.best_metric == metrics["auroc"]
@@ -87,10 +100,12 @@ def test_an_epoch_of_one_class_never_stays_the_best(
     assert evaluator.state.best_metric == evaluator.state.metrics["auroc"] >= 0
     assert evaluator.state.best_metric_epoch == 2
 
-    evaluator.data_loader = make_batches([0] * 6)
+    evaluator.data_loader = healthy = make_batches([0] * 6)
     evaluator.run(3)
     assert evaluator.state.best_metric_epoch == 2
     # What an earlier epoch had and this one has not is gone.
     assert set(evaluator.state.metrics) == {
-        *("auroc", "lesion_scans", "loss", "risk_loss", "box_loss", "side_loss"),
+        "auroc",
+        *_COUNTS,
+        *RiskAttentionLoss(1.0, 0.5).terms(*healthy[0]),
     }

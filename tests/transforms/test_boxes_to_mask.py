@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from transforms import BoxesToMaskd, ScanError, boxes_to_mask
+from transforms import BoxesToMaskd, DownsampleMaskd, ScanError, boxes_to_mask
 
 
 def image(shape: tuple[int, ...], affine: np.ndarray) -> MetaTensor:
@@ -128,6 +128,48 @@ def test_the_map_keeps_malignant_boxes_only() -> None:
         BoxesToMaskd()({**sample, "box_labels": [1]})
     with pytest.raises(ValueError, match="keys must name one list"):
         BoxesToMaskd(("boxes", "more"))
+
+
+def test_a_channel_for_each_lesion_and_the_last_for_the_rest(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    boxes = [[0, 0, 0, 1, 1, 1], [50, 1, 1, 2, 2, 2], *([n, n, n, 1, 1, 1] for n in (2, 3, 4, 5))]
+    sample = {
+        "image": image((6, 6, 6), np.eye(4)),
+        "boxes": boxes,
+        "box_labels": [0, 1, 1, 1, 1, 1],
+    }
+    out = BoxesToMaskd(lesions=3)(sample)
+    # The benign box and the one outside take no channel.
+    assert out["box_mask"].nonzero().tolist() == [
+        [0, 2, 2, 2],
+        [1, 3, 3, 3],
+        [2, 4, 4, 4],
+        [2, 5, 5, 5],
+    ]
+    assert out["box_mask"].dtype == torch.uint8 and out["lost_boxes"] == 1
+    assert caplog.text.count("lies outside of the crop") == 1
+    one = BoxesToMaskd()(sample)["box_mask"]
+    assert torch.equal(one, out["box_mask"].amax(dim=0, keepdim=True))
+    spare = BoxesToMaskd(lesions=6)(sample)["box_mask"]
+    assert spare.flatten(1).any(dim=1).tolist() == [1, 1, 1, 1, 0, 0]
+    assert not BoxesToMaskd(lesions=2)({**sample, "boxes": [], "box_labels": []})["box_mask"].any()
+    with pytest.raises(ValueError, match="lesions must be at least 1, got 0"):
+        BoxesToMaskd(lesions=0)
+
+
+def test_lesions_stay_apart_on_the_feature_grid() -> None:
+    sample = {
+        "image": image((9, 8, 7), np.eye(4)),
+        "boxes": [[0, 0, 0, 1, 1, 1], [3, 3, 3, 4, 4, 4]],
+        "box_labels": [1, 1],
+    }
+    out = DownsampleMaskd("box_mask", (4, 4, 4))(BoxesToMaskd(lesions=3)(sample))["box_mask"]
+    assert out.shape == (3, 3, 2, 2)
+    assert out[0].nonzero().tolist() == [[0, 0, 0]]
+    # Voxels 1 to 5 and, along axis 0, cells of three; along axis 2 the middle one touches both.
+    assert out[1].flatten().tolist() == [1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]
+    assert not out[2].any()
 
 
 def test_a_box_that_a_crop_lost_is_told_and_leaves_the_others(

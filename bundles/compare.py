@@ -1,0 +1,168 @@
+"""The comparison of a bundle: its arms trained alike, judged on the same scans, in one table."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from tqdm import tqdm
+
+from bundles.bundle_config import config_files, merged_config
+from bundles.comparison_measures import measured
+from bundles.comparison_picture import draw_comparison
+from bundles.comparison_plan import ComparisonPlan, comparison_plan
+from bundles.comparison_record import comparison_record
+from bundles.comparison_runs import OWN_SETTINGS, ComparisonRun
+from bundles.comparison_table import failed_line, markdown, terminal_lines
+from bundles.run_bundle import check_overrides
+from bundles.side_by_side import INTERRUPTED, Job, run_side_by_side
+from cohorts.datalist import SPLITS, load_datalist
+from cohorts.replaced_file import replaced_file
+from handlers.writable_folder import writable_folder
+from handlers.write_json import write_json
+
+Failures = dict[str, dict[str, str]]
+
+
+def compare_arms(
+    bundle: str,
+    datalist: Path,
+    *,
+    output: Path,
+    command: str,
+    seeds: int,
+    jobs: int,
+    arms: Sequence[str],
+    overlays: Sequence[str],
+    settings: Mapping[str, Any],
+) -> None:
+    """Train every arm with the seeds 0 to ``seeds - 1``, evaluate, and write the comparison.
+
+    Each run has the folder ``<output>/<arm>-seed<seed>`` with its ``log.txt``. What is finished
+    there under the same settings is kept, what was interrupted goes on, and the rest is trained.
+    ``comparison.json``, ``comparison.md`` and ``comparison.png`` stand beside the runs.
+
+    Args:
+        bundle: name of a folder of ``bundles/`` with a ``comparison.yaml``.
+        datalist: the datalist JSON, with all three splits.
+        output: folder of it all.
+        command: what the table names as the command that made it.
+        seeds: 1 or more.
+        jobs: trainings at a time, 1 or more, which share the processor's cores.
+        arms: those of the plan to compare; all where empty.
+        overlays: of every arm, before its own.
+        settings: config ids with their values, of every arm.
+
+    Raises:
+        ValueError: a rule is broken, before anything is trained.
+        SystemExit: a run failed; the others are in the table all the same.
+    """
+    plan = comparison_plan(bundle, arms)
+    for name, value in {"seeds": seeds, "jobs": jobs}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be 1 or more, got {value}")
+    _check_settings(bundle, plan, overlays, settings)
+    for split in SPLITS:
+        load_datalist(datalist, split)
+    digest = hashlib.sha256(datalist.read_bytes()).hexdigest()
+    output = writable_folder(output).resolve()
+    runs = [
+        ComparisonRun(
+            bundle=bundle,
+            arm=arm,
+            seed=seed,
+            overlays=[*overlays, *plan.arms[arm]],
+            settings=settings,
+            datalist=datalist.resolve(),
+            datalist_sha256=digest,
+            folder=output / f"{arm}-seed{seed}",
+        )
+        for seed in range(seeds)
+        for arm in plan.arms
+    ]
+    with _alone_in(output):
+        failed = _train_all(runs, jobs)
+        record = comparison_record(plan, runs, failed, command=command)
+        _write(output, plan, runs, record)
+    if failed:
+        raise SystemExit(f"{len(failed)} of {len(runs)} runs failed: {', '.join(failed)}")
+
+
+def _check_settings(
+    bundle: str, plan: ComparisonPlan, overlays: Sequence[str], settings: Mapping[str, Any]
+) -> None:
+    for name in OWN_SETTINGS:
+        if name in settings:
+            raise ValueError(f"--set must not name {name}, which each run has of its own")
+    for arm in plan.arms.values():
+        files = config_files(bundle, "train", [*overlays, *arm])
+        check_overrides(settings, merged_config(files))
+
+
+def _train_all(runs: Sequence[ComparisonRun], jobs: int) -> Failures:
+    """Do what is left of every run; name of each that failed to its error and log."""
+    by_name = {run.name: run for run in runs}
+    todo = [Job(name=run.name, steps=run.steps(), log=run.log) for run in runs]
+    for run in runs:
+        run.begin()
+    failed: Failures = {}
+    done = sum(not job.steps for job in todo)
+    bar = tqdm(total=len(runs), initial=done, desc="trainings", unit="run")
+
+    def ended(job: Job, step: str, code: int, seconds: float) -> None:
+        run = by_name[job.name]
+        if step == "train":
+            run.note_training(seconds, jobs=jobs, trained=code == 0)
+        if code in INTERRUPTED:
+            tqdm.write(f"{job.name}: stopped; the same command goes on with it")
+            return
+        if code:
+            failure = {"run": job.name, "error": run.failure(code), "log": str(job.log)}
+            failed[job.name] = failure
+            tqdm.write(failed_line(failure))
+        elif step == "train":
+            return
+        else:
+            tqdm.write(f"{job.name}: trained in {run.record['training_seconds'] / 60:.1f} min")
+        bar.update()
+
+    threads = max(1, torch.get_num_threads() // jobs)
+    # The bars of the programs would fill their logs.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
+    with bar:
+        run_side_by_side(todo, at_once=jobs, environment=environment, ended=ended)
+    return failed
+
+
+def _write(
+    output: Path, plan: ComparisonPlan, runs: Sequence[ComparisonRun], record: dict[str, Any]
+) -> None:
+    failed = {failure["run"] for failure in record["failed"]}
+    files: dict[str, list[Path]] = {}
+    for run in runs:
+        if run.name not in failed:
+            files.setdefault(run.arm, []).append(run.per_scan)
+    if plan.reference not in files:
+        raise SystemExit(f"the reference {plan.reference} has failed with every seed: no table")
+    content = {**record, "measures": measured(plan, files)}
+    write_json(output / "comparison.json", content)
+    with replaced_file(output / "comparison.md") as partial:
+        partial.write_text(markdown(content), encoding="utf-8")
+    draw_comparison(content, output / "comparison.png")
+    print("\n".join(["", *terminal_lines(content), "", f"written: {output / 'comparison.md'}"]))
+
+
+@contextmanager
+def _alone_in(output: Path) -> Iterator[None]:
+    """Keep a second comparison out of the folder."""
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ValueError(f"one comparison at a time may use {output}, got a second") from error

@@ -1,0 +1,127 @@
+"""The calibration of the weights that a training keeps."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import Evaluator
+
+from cohorts import read_datalist
+from handlers.describe_checkpoint import describe_checkpoint
+from handlers.write_json import write_json
+from metrics import NoCalibrationError, gather_ranks, platt_scaling, sensitivity_threshold
+from networks.risk_calibration import RiskCalibration, patient_sha256
+
+logger = logging.getLogger(__name__)
+
+Scan = tuple[str, list[float], list[float], list[float]]
+
+
+class RiskCalibrator:
+    """Writes ``calibration.json`` for ``model.pt``, fitted on the validation scans.
+
+    Whenever the evaluator names its epoch the best, and :class:`handlers.TrainingCheckpoints` so
+    writes ``model.pt``, the logits of that epoch give the calibration; the file holds the weights'
+    SHA-256. Where they allow none, one warning says why and an older file is removed. List it
+    with the trainer's handlers, behind ``TrainingCheckpoints``.
+
+    Args:
+        run_dir: folder of ``model.pt``.
+        evaluator: the validation engine, with ``decollate: false``; its targets hold ``risk``,
+            ``risk_known`` and ``patient_id``.
+        target_sensitivity: at the operating point, above 0 and at most 1.
+        datalist: the datalist JSON that the scans are of; its name is kept.
+
+    Raises:
+        ValueError: ``target_sensitivity`` is outside of its range.
+        FileNotFoundError: at a best epoch, if ``model.pt`` has not been written.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path,
+        evaluator: Evaluator,
+        *,
+        target_sensitivity: float,
+        datalist: str | Path,
+    ) -> None:
+        if not 0 < target_sensitivity <= 1:
+            raise ValueError(
+                f"target_sensitivity must be above 0 and at most 1, got {target_sensitivity}"
+            )
+        self.run_dir = Path(run_dir)
+        self.evaluator = evaluator
+        self.target_sensitivity = target_sensitivity
+        self.datalist = datalist
+        self._scans: list[Scan] = []
+        self._reason = ""
+
+    def attach(self, _engine: Any) -> None:
+        """Follow the evaluator; listed with the trainer's handlers, as those of a run are."""
+        self.evaluator.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._write_best)
+
+    def _begin(self) -> None:
+        self._scans = []
+
+    def _collect(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        targets = output["label"]
+        columns = (output["pred"]["logits"], targets["risk"], targets["risk_known"])
+        self._scans.extend(
+            zip(
+                targets["patient_id"],
+                *(column.detach().double().tolist() for column in columns),
+                strict=True,
+            )
+        )
+
+    def _write_best(self, engine: Evaluator) -> None:
+        if engine.state.best_metric_epoch != engine.state.epoch:
+            return
+        scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        if idist.get_rank() == 0:
+            self._write(scans)
+
+    def _write(self, scans: list[Scan]) -> None:
+        path = self.run_dir / "calibration.json"
+        try:
+            calibration = self._fitted(scans)
+        except NoCalibrationError as error:
+            path.unlink(missing_ok=True)
+            if str(error) != self._reason:  # once, not in every epoch
+                logger.warning("The risk stays uncalibrated: %s", error)
+            self._reason = str(error)
+            return
+        write_json(path, asdict(calibration))
+
+    def _fitted(self, scans: list[Scan]) -> RiskCalibration:
+        logits, labels, known = (np.array([scan[place] for scan in scans]) for place in (1, 2, 3))
+        scaling = platt_scaling(logits, labels, known)
+        used, judged = known.any(axis=1), known[:, -1] > 0
+        label = labels[judged, -1]
+        patients = {patient_sha256(scans[row][0]) for row in np.flatnonzero(used)}
+        checkpoint = describe_checkpoint(self.run_dir / "model.pt") or {}
+        without_threshold = RiskCalibration(
+            slope=scaling.slope,
+            intercept=scaling.intercept,
+            threshold=0.0,
+            target_sensitivity=self.target_sensitivity,
+            split="validation",
+            datalist=read_datalist(self.datalist).get("name"),
+            scans=int(used.sum()),
+            positives=int(label.sum()),
+            checkpoint_sha256=checkpoint["sha256"],
+            patients_sha256=tuple(sorted(patients)),
+        )
+        risk = without_threshold.risk(torch.from_numpy(logits[judged, -1])).numpy()
+        threshold = sensitivity_threshold(risk, label, self.target_sensitivity)
+        return replace(without_threshold, threshold=threshold)

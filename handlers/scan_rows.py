@@ -1,0 +1,93 @@
+"""What an evaluation keeps of each scan."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from metrics import attention_localization
+from metrics.attention_peak import attention_side, peak_distance
+from networks.risk_calibration import RiskCalibration
+
+COLUMNS = (
+    "patient_id",
+    "risk",
+    "predicted_risk",
+    "calibrated_risk",
+    "attention_mass",
+    "chance",
+    "hit",
+    "peak_distance_mm",
+    "side",
+    "side_hit",
+    "lost_boxes",
+)
+
+
+def scan_rows(
+    outputs: Mapping[str, Any],
+    targets: Mapping[str, Any],
+    *,
+    head: int,
+    calibration: RiskCalibration | None,
+) -> list[dict[str, Any]]:
+    """One row of ``per_scan.csv`` for each scan of a batch; None where there is no value.
+
+    Args:
+        outputs: ``logits`` ``(B, Y)`` and ``scores`` ``(B, heads, *feature)``.
+        targets: ``patient_id``, ``risk``, ``risk_known``, ``box_mask``, ``side_mask``, ``side``,
+            ``box_distance_mm`` and ``lost_boxes``.
+        head: the attention head compared with the lesion and its side.
+        calibration: gives the calibrated risks.
+
+    Raises:
+        ValueError: a logit is NaN or infinite.
+    """
+    logits = outputs["logits"].detach().cpu()
+    _check_finite(logits, targets["patient_id"])
+    raw = logits.double().sigmoid()
+    calibrated = None if calibration is None else calibration.risk(logits)
+    label, known = targets["risk"][:, -1], targets["risk_known"][:, -1] > 0
+    columns = {
+        "patient_id": list(targets["patient_id"]),
+        "risk": [
+            int(risk) if is_known else None for risk, is_known in zip(label, known, strict=True)
+        ],
+        "predicted_risk": raw[:, -1].tolist(),
+        "calibrated_risk": [None] * len(raw) if calibrated is None else calibrated[:, -1].tolist(),
+        **_localization(outputs["scores"][:, head], targets),
+        "lost_boxes": targets["lost_boxes"].tolist(),
+    }
+    years = raw if calibrated is None else calibrated
+    if years.shape[1] > 1:
+        columns |= {f"risk_year_{y}": risk.tolist() for y, risk in enumerate(years.T, start=1)}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _localization(scores: torch.Tensor, targets: Mapping[str, Any]) -> dict[str, list[Any]]:
+    lesion = attention_localization(scores, targets["box_mask"].amax(dim=1))
+    side_hit = attention_side(scores, targets["side_mask"][:, 0])
+    for scan, side in enumerate(targets["side"]):
+        if side not in ("left", "right"):  # any peak within the lungs would be right
+            side_hit[scan] = torch.nan
+    return {
+        "attention_mass": _values(lesion.mass),
+        "chance": _values(lesion.chance),
+        "hit": _values(lesion.hit),
+        "peak_distance_mm": _values(peak_distance(scores, targets["box_distance_mm"][:, 0])),
+        "side": list(targets["side"]),
+        "side_hit": _values(side_hit),
+    }
+
+
+def _values(column: torch.Tensor) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in column.tolist()]
+
+
+def _check_finite(logits: torch.Tensor, patient_ids: Sequence[str]) -> None:
+    for patient, scan in zip(patient_ids, logits, strict=True):
+        if not bool(scan.isfinite().all()):
+            raise ValueError(f"{patient}: the network's logits must be finite, got {scan.tolist()}")

@@ -1,0 +1,64 @@
+"""What the metrics over a cohort keep of each scan of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+
+class LabelledScan(NamedTuple):
+    """Last year's logit of a scan, and whether there was a cancer by then (1) or not (0)."""
+
+    patient_id: str
+    score: float
+    label: float
+
+
+class FollowedScan(NamedTuple):
+    """A scan's logit of each year, and the years to its event (1) or its censoring (0)."""
+
+    patient_id: str
+    scores: list[float]
+    event_years: float
+    event: float
+
+
+def labelled_scans(outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> list[LabelledScan]:
+    """The scans of a batch whose label is known for the last year.
+
+    Args:
+        outputs: ``logits`` ``(B, Y)``, Y being 1 for a network without years.
+        targets: ``risk`` and ``risk_known`` ``(B, Y)`` of 0 and 1, and ``patient_id``.
+
+    Raises:
+        ValueError: other shapes.
+    """
+    logits, risk, known = outputs["logits"], targets["risk"], targets["risk_known"]
+    if logits.ndim != 2 or not logits.shape == risk.shape == known.shape:
+        raise ValueError(
+            "logits, risk and risk_known must be (B, years), "
+            f"got {tuple(logits.shape)}, {tuple(risk.shape)} and {tuple(known.shape)}"
+        )
+    columns = [column[:, -1].tolist() for column in (logits, risk, known)]
+    rows = zip(targets["patient_id"], *columns, strict=True)
+    return [LabelledScan(patient, score, label) for patient, score, label, k in rows if k > 0]
+
+
+def followed_scans(outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> list[FollowedScan]:
+    """The scans of a batch with their follow-up.
+
+    Args:
+        outputs: ``logits`` ``(B, Y)``.
+        targets: ``event_years`` and ``event`` ``(B, 1)``, and ``patient_id``.
+
+    Raises:
+        ValueError: other shapes.
+    """
+    logits, years, event = outputs["logits"], targets["event_years"], targets["event"]
+    if logits.ndim != 2 or not (len(logits), 1) == years.shape == event.shape:
+        raise ValueError(
+            "logits must be (B, years), event_years and event (B, 1), "
+            f"got {tuple(logits.shape)}, {tuple(years.shape)} and {tuple(event.shape)}"
+        )
+    columns = (logits.tolist(), years[:, 0].tolist(), event[:, 0].tolist())
+    return [FollowedScan(*row) for row in zip(targets["patient_id"], *columns, strict=True)]
