@@ -24,6 +24,7 @@ COHORT = CohortSettings(
     scanner=ScannerSettings(spacing_mm=(3.0, 3.0, 3.0)),
 )
 SHOWN_SCANS = 6
+SCREENING_PREVALENCE = 0.01  # half of the demo's scans have a cancer, in a screening few do
 
 
 def run_demo() -> Path:
@@ -45,7 +46,7 @@ def run_demo() -> Path:
         with _step(f"{number}/4 training, evaluating and predicting: {name}"):
             _train_and_apply(runs[name], datalist, shown[:SHOWN_SCANS], overlays)
     with _step("4/4 writing the page"):
-        page = write_report(folder, datalist, runs)
+        page = write_report(folder, datalist, runs, bundle=BUNDLE)
     print(f"\ndone in {(time.monotonic() - began) / 60:.1f} minutes; open {page}")
     return page
 
@@ -61,7 +62,8 @@ def _train_and_apply(
     named = {**places, "run_name": run_dir.name}
     run_bundle(BUNDLE, "train", overlays=overlays, overrides=named)
     trained = [run_dir / "trained.yaml"]
-    run_bundle(BUNDLE, "evaluate", overlays=trained, overrides=places)
+    screening = {"screening_prevalence": SCREENING_PREVALENCE}
+    run_bundle(BUNDLE, "evaluate", overlays=trained, overrides={**places, **screening})
     run_bundle(BUNDLE, "inference", overlays=trained, overrides={**places, "scans": list(scans)})
 
 

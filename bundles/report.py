@@ -10,15 +10,14 @@ from string import Template
 from typing import Any
 
 from bundles.attention_comparison import draw_attention_comparison
+from bundles.comparison_measures import measured
+from bundles.comparison_plan import ComparisonPlan, comparison_plan
+from bundles.report_tables import calibration_table, difference_table, recall_table
 from cohorts import load_datalist
+from metrics.platt_scaling import MIN_SCANS_PER_CLASS
 
-TITLES = {"no_attention": "without supervision", "attention": "with supervision"}
-MEASURES = {
-    "auroc": "AUROC",
-    "attention_mass": "attention inside the lesion",
-    "attention_mass_over_chance": "the same, as a multiple of chance",
-    "hit_rate": "attention's peak is in the lesion",
-}
+REFERENCE, SUPERVISED = "no_attention", "attention"
+TITLES = {REFERENCE: "without supervision", SUPERVISED: "with supervision"}
 PAGE = Template("""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Locus demo</title>
 <style>
@@ -35,29 +34,47 @@ also told where to look, by the loss &minus;log&nbsp;&Sigma;&nbsp;&alpha;&middot
 attention.
 Both are judged on $testing other phantoms, $positives of them with a malignant nodule.</p>
 <h2>On held-out phantoms</h2>
-$table
+$differences
 $chance
 <p>Each training keeps the epoch of its own smallest validation loss. In brackets the 95 %
-interval of a bootstrap over patients. A multiple of chance of 1 is what
-even attention over the whole input would have.</p>
+interval of a bootstrap over patients; that of a difference is paired, both trainings being judged
+on the same phantoms. A multiple of chance of 1 is what even attention over the whole input would
+have.</p>
+<p>Each training is of one seed, and the intervals say nothing of other seeds. The proper comparison
+is <code>python -m bundles compare $bundle</code>, which trains every kind of supervision and the
+baselines with several seeds each.</p>
 <h2>The same scans under both trainings</h2>
 <p>Axial slices through the cancer, which the green box outlines. Colour shows attention of at
 least ten times the average over the scan, on one scale for all; where a picture has none, the
 attention lies in other slices, or nowhere in particular.</p>
 <img alt="attention without and with supervision" src="$comparison">
+<h2>The risk, and how often cancer was there</h2>
+<p>The training $supervised on the $testing held-out synthetic phantoms. Calibration, fitted on the
+validation phantoms, brings a network's risk nearer to the share of them with cancer; 0 is best for
+both errors, and few phantoms make ECE larger than it is.</p>
+$uncalibrated
+$calibration
+<img alt="predicted risk against how often cancer was there" src="$reliability">
+$screening
 <h2>The phantoms</h2>
 <img alt="phantom gallery" src="$gallery">
 <h2>The trainings</h2>
 $curves
 <h2>Go on</h2>
 <p><code>make mlflow</code> shows both runs with all their curves, parameters and weights.<br>
-<code>make predict BUNDLE=lung_ct_cancer_risk SCAN=your/scan.nii.gz OUT=results</code> applies the
-last one to a scan of yours.</p>
+<code>make predict BUNDLE=$bundle SCAN=your/scan.nii.gz OUT=results</code> applies the last one to a
+scan of yours.</p>
 </body></html>
+""")
+SCREENING = Template("""<h3>If these phantoms were screened</h3>
+<p>A scan is recalled if its calibrated risk is $threshold or more: the highest threshold that found
+at least $sensitivity of the cancers among the validation phantoms. Expected among synthetic
+phantoms; re-weighting keeps sensitivity and specificity and changes how rare cancer is.</p>
+$table
 """)
 
 
-def write_report(folder: Path, datalist: Path, runs: Mapping[str, Path]) -> Path:
+def write_report(folder: Path, datalist: Path, runs: Mapping[str, Path], *, bundle: str) -> Path:
     """Write ``index.html``, which holds its pictures, and return its path.
 
     Args:
@@ -65,6 +82,7 @@ def write_report(folder: Path, datalist: Path, runs: Mapping[str, Path]) -> Path
         datalist: the phantoms' datalist.
         runs: ``no_attention`` and ``attention`` to the folder of that training, evaluated and
             with predictions of some test scans.
+        bundle: the one trained; its ``comparison.yaml`` has the measures.
     """
     evaluations = {
         name: _json(run / "evaluation" / "evaluation.json") for name, run in runs.items()
@@ -72,11 +90,18 @@ def write_report(folder: Path, datalist: Path, runs: Mapping[str, Path]) -> Path
     predictions = {TITLES[name]: run / "predictions" for name, run in runs.items()}
     shown = {
         scan["scan"]
-        for scan in _json(runs["attention"] / "predictions" / "predictions.json")["scans"]
+        for scan in _json(runs[SUPERVISED] / "predictions" / "predictions.json")["scans"]
     }
     testing = load_datalist(datalist, "testing")
     items = [item for item in testing if item["image"] in shown]
     draw_attention_comparison(items, predictions, folder / "comparison.png")
+    plan = ComparisonPlan(
+        arms={name: [] for name in runs},
+        reference=REFERENCE,
+        measures=comparison_plan(bundle).measures,
+    )
+    per_scan = {name: [run / "evaluation" / "per_scan.csv"] for name, run in runs.items()}
+    measures = measured(plan, per_scan)
     curves = "\n".join(
         f"<h3>{TITLES[name]}</h3><img alt='curves' src='{_embedded(run / 'curves.png')}'>"
         for name, run in runs.items()
@@ -84,12 +109,15 @@ def write_report(folder: Path, datalist: Path, runs: Mapping[str, Path]) -> Path
     page = folder / "index.html"
     page.write_text(
         PAGE.substitute(
+            bundle=bundle,
             training=len(load_datalist(datalist, "training")),
             testing=len(testing),
             positives=sum(item["risk"] for item in testing),
-            table=_table(evaluations),
-            chance=_chance(evaluations),
+            differences=difference_table(measures, REFERENCE, TITLES),
+            chance=_chance(measures["auroc"]["arms"]),
             comparison=_embedded(folder / "comparison.png"),
+            **_calibration(evaluations),
+            reliability=_embedded(runs[SUPERVISED] / "evaluation" / "reliability.png"),
             gallery=_embedded(folder / "gallery.png"),
             curves=curves,
         ),
@@ -98,34 +126,40 @@ def write_report(folder: Path, datalist: Path, runs: Mapping[str, Path]) -> Path
     return page
 
 
-def _table(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
-    head = "".join(f"<th>{TITLES[name]}</th>" for name in evaluations)
-    rows = [f"<tr><th></th>{head}</tr>"]
-    for measure, title in MEASURES.items():
-        cells = "".join(
-            f"<td>{_cell(evaluation['metrics'], measure)}</td>"
-            for evaluation in evaluations.values()
-        )
-        rows.append(f"<tr><td>{title}</td>{cells}</tr>")
-    return f"<table>{''.join(rows)}</table>"
-
-
-def _chance(evaluations: Mapping[str, Mapping[str, Any]]) -> str:
+def _chance(aurocs: Mapping[str, Mapping[str, Any]]) -> str:
     """A sentence for each training whose AUROC may be a coin's."""
     return "".join(
         f"<p>The AUROC {TITLES[name]} cannot be told from chance, which is 0.5.</p>"
-        for name, evaluation in evaluations.items()
-        if (evaluation["metrics"].get("auroc_low") or 0) <= 0.5
+        for name, auroc in aurocs.items()
+        if auroc["low"] is None or auroc["low"] <= 0.5 <= auroc["high"]
     )
 
 
-def _cell(metrics: Mapping[str, float | None], measure: str) -> str:
-    value = metrics.get(measure)
-    if value is None:
-        return "not measured"
-    low, high = metrics.get(f"{measure}_low"), metrics.get(f"{measure}_high")
-    interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
-    return f"{value:.3f}{interval}"
+def _calibration(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The page's parts about the supervised training's risk, and which trainings go without."""
+    uncalibrated = "".join(
+        f"<p>The training {TITLES[name]} has no calibration: that needs at least "
+        f"{MIN_SCANS_PER_CLASS} validation phantoms with cancer and as many without, and a risk "
+        "that is higher with cancer than without.</p>"
+        for name, evaluation in evaluations.items()
+        if not evaluation["calibrated"]
+    )
+    evaluation = evaluations[SUPERVISED]
+    screening = evaluation["screening"]
+    return {
+        "supervised": TITLES[SUPERVISED],
+        "uncalibrated": uncalibrated,
+        "calibration": calibration_table(
+            evaluation["metrics"], calibrated=evaluation["calibrated"]
+        ),
+        "screening": ""
+        if screening is None
+        else SCREENING.substitute(
+            threshold=f"{screening['threshold']:.3f}",
+            sensitivity=f"{screening['target_sensitivity']:.0%}",
+            table=recall_table(screening),
+        ),
+    }
 
 
 def _embedded(picture: Path) -> str:

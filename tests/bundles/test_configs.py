@@ -48,7 +48,7 @@ def _resolve(target: str) -> Any:
 
 
 def _leaves(config: Any, where: str = "") -> Iterator[str]:
-    if isinstance(config, dict) and config and not _is_component_or_group(config):
+    if isinstance(config, dict) and config and not (where and _is_component_or_group(config)):
         for key, value in config.items():
             yield from _leaves(value, f"{where}::{key}" if where else str(key))
     else:

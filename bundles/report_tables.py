@@ -1,0 +1,88 @@
+"""The tables of the demo's page, as HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from bundles.comparison_table import NOT_MEASURED, difference_cell, value_cell
+
+CALIBRATION_ERRORS = {"brier": "Brier score", "ece": "expected calibration error (ECE)"}
+OUTCOMES = ("recalled", "found", "missed", "false_alarms")
+
+
+def difference_table(
+    measures: Mapping[str, Mapping[str, Any]], reference: str, titles: Mapping[str, str]
+) -> str:
+    """A row for each measure: every arm's value, and each paired difference to ``reference``.
+
+    Args:
+        measures: of :func:`bundles.comparison_measures.measured`.
+        reference: the arm that the others are compared with.
+        titles: arm to what the table calls it.
+    """
+    others = [arm for arm in titles if arm != reference]
+    differences = [
+        "difference" if len(others) == 1 else f"difference, {titles[arm]}" for arm in others
+    ]
+    rows = [
+        [
+            f"{measure['title']} ({measure['scans']} scans)",
+            *(value_cell(measure, arm) for arm in titles),
+            *(difference_cell(measure, arm) for arm in others),
+        ]
+        for measure in measures.values()
+    ]
+    return _table(["", *titles.values(), *differences], rows)
+
+
+def calibration_table(metrics: Mapping[str, float | None], *, calibrated: bool) -> str:
+    """Brier score and ECE of the risk as it comes and, where there is one, after calibration.
+
+    Args:
+        metrics: of an ``evaluation.json``.
+        calibrated: whether the evaluation had a calibration.
+    """
+    forecasts = {"before calibration": ""} | ({"after": "_calibrated"} if calibrated else {})
+    rows = [
+        [title, *(_metric(metrics, name + suffix) for suffix in forecasts.values())]
+        for name, title in CALIBRATION_ERRORS.items()
+    ]
+    return _table(["", *forecasts], rows)
+
+
+def recall_table(screening: Mapping[str, Any]) -> str:
+    """Expected outcomes of a screening round, for each prevalence that was worked out.
+
+    Args:
+        screening: of an ``evaluation.json``.
+    """
+    screens = screening["screens"]
+    rows = []
+    for name in ("cohort", "reweighted"):
+        counts = screening[name]
+        if counts is not None:
+            cancers = f"{screens * counts['prevalence']:.0f} with cancer"
+            place = "as among these scans" if name == "cohort" else "re-weighted"
+            outcomes = (f"{counts[outcome]:.0f}" for outcome in OUTCOMES)
+            rows.append([f"{cancers}, {place}", *outcomes])
+    head = [f"of {screens:,} screens", *(name.replace("_", " ") for name in OUTCOMES)]
+    return _table(head, rows)
+
+
+def _metric(metrics: Mapping[str, float | None], name: str) -> str:
+    value, low, high = (metrics.get(name + end) for end in ("", "_low", "_high"))
+    if value is None:
+        return NOT_MEASURED
+    interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f}{interval}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [_row("th", head), *(_row("td", row) for row in rows)]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
