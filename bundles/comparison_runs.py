@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -128,7 +129,9 @@ class ComparisonRun:
         said = text.rpartition("\n$ ")[2]
         lines = [line.strip() for line in said.splitlines() if line.strip()]
         errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        return (errors or lines)[-1]
+        # MONAI wraps what went wrong: of several exceptions the first is the reason.
+        raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+        return [*lines[-1:], *raised[:1], *errors[-1:]][-1]
 
     def _own_settings(self) -> dict[str, Any]:
         return {"run_dir": str(self.folder), "run_name": self.name, "seed": self.seed}
