@@ -51,7 +51,7 @@ def draw_attention_comparison(
             _draw(axis, planes, scan, box_mm=boxes_mm[0], attention=attention)
             away_mm = distance_to_boxes_mm(np.array(result["peak_ras_mm"]), boxes_mm)
             peak = "peak in the cancer" if away_mm == 0 else f"peak {away_mm:.0f} mm from it"
-            text = f"{title}: risk {result['risk']:.2f}, {peak}"
+            text = f"{title}: risk {result['raw_risk']:.2f}, {peak}"
             axis.set_title(text, color="white", fontsize=10)
     figure.tight_layout(pad=0.6)
     figure.savefig(path, dpi=80, facecolor="black")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import shlex
 from collections.abc import Mapping
+from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -14,6 +17,7 @@ from bundles.comparison_measures import measured
 from bundles.comparison_plan import ComparisonPlan, comparison_plan
 from bundles.report_tables import calibration_table, difference_table, recall_table
 from cohorts import load_datalist
+from handlers.mlflow_store import checkout_folder
 from metrics.platt_scaling import MIN_SCANS_PER_CLASS
 
 REFERENCE, SUPERVISED = "no_attention", "attention"
@@ -41,17 +45,18 @@ interval of a bootstrap over patients; that of a difference is paired, both trai
 on the same phantoms. A multiple of chance of 1 is what even attention over the whole input would
 have.</p>
 <p>Each training is of one seed, and the intervals say nothing of other seeds. The proper comparison
-is <code>python -m bundles compare $bundle</code>, which trains every kind of supervision and the
-baselines with several seeds each.</p>
+trains every kind of supervision and the baselines with several seeds each:<br>
+<code>python -m bundles compare $bundle --overlay demo --datalist $datalist</code></p>
 <h2>The same scans under both trainings</h2>
 <p>Axial slices through the cancer, which the green box outlines. Colour shows attention of at
 least ten times the average over the scan, on one scale for all; where a picture has none, the
-attention lies in other slices, or nowhere in particular.</p>
+attention lies in other slices, or nowhere in particular. The risk is that before calibration.</p>
 <img alt="attention without and with supervision" src="$comparison">
 <h2>The risk, and how often cancer was there</h2>
 <p>The training $supervised on the $testing held-out synthetic phantoms. Calibration, fitted on the
 validation phantoms, brings a network's risk nearer to the share of them with cancer; 0 is best for
-both errors, and few phantoms make ECE larger than it is.</p>
+both errors. Few phantoms make ECE larger than it is and a bootstrap more so, so it may lie below
+its interval.</p>
 $uncalibrated
 $calibration
 <img alt="predicted risk against how often cancer was there" src="$reliability">
@@ -110,6 +115,7 @@ def write_report(folder: Path, datalist: Path, runs: Mapping[str, Path], *, bund
     page.write_text(
         PAGE.substitute(
             bundle=bundle,
+            datalist=escape(shlex.quote(os.path.relpath(datalist, checkout_folder()))),
             training=len(load_datalist(datalist, "training")),
             testing=len(testing),
             positives=sum(item["risk"] for item in testing),
@@ -156,7 +162,7 @@ def _calibration(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, str]
         if screening is None
         else SCREENING.substitute(
             threshold=f"{screening['threshold']:.3f}",
-            sensitivity=f"{screening['target_sensitivity']:.0%}",
+            sensitivity=f"{100 * screening['target_sensitivity']:.0f} %",
             table=recall_table(screening),
         ),
     }

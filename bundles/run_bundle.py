@@ -89,11 +89,13 @@ def _run(bundle: str, files: Sequence[Path], overrides: Mapping[str, Any]) -> No
     # MONAI repeats its arguments line by line; the executed config is in the run's folder.
     for name in ("scripts", "workflows"):
         logging.getLogger(f"monai.bundle.{name}").setLevel(logging.ERROR)
+    # MONAI passes over an override that is None.
+    given = {name: "$None" if value is None else value for name, value in overrides.items()}
     run_config(
         config_file=[str(file) for file in files],
         meta_file=str(configs / "metadata.json"),
         logging_file=str(configs / "logging.conf"),
-        **overrides,
+        **given,
     )
 
 

@@ -86,6 +86,28 @@ def test_evaluation_reports_numbers_and_each_scan(trained: Path, datalist: Path)
     assert report["scans"] == 2
     assert report["synthetic"] is True
     assert (folder / "per_scan.csv").read_text().count("\n") == 3
+    # Two validation scans allow no calibration; Brier score and ECE are of the risk as it comes.
+    assert not (_run_dir(trained) / "calibration.json").exists()
+    assert (report["calibrated"], report["screening"]) == (False, None)
+    assert {"brier", "ece"} <= set(report["metrics"])
+    assert not [name for name in report["metrics"] if "calibrated" in name]
+
+
+def test_a_cancer_that_the_crop_to_the_lungs_loses_is_counted(
+    trained: Path, datalist: Path, tmp_path: Path
+) -> None:
+    content = json.loads(datalist.read_text())
+    (ill,) = [item for item in content["testing"] if item["risk"]]
+    ill.update(boxes=[[150.0, 0.0, 0.0, 12.0, 12.0, 12.0]], box_labels=[1], nodules=[{}])
+    lost = datalist.with_name("lost.json")
+    lost.write_text(json.dumps(content))
+    output = f"output_dir={tmp_path}"
+    assert main(["evaluate", BUNDLE, "--datalist", str(lost), "--set", output]) == 0
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert (report["lost_boxes"], report["failed"]) == (1, [])
+    assert report["metrics"]["lesion_scans"] == 0
+    assert "attention_mass" not in report["metrics"]
+    assert report["metrics"]["peak_distance_mm"] > 0
 
 
 def test_prediction_needs_no_truth_and_keeps_the_scans_geometry(
@@ -96,6 +118,7 @@ def test_prediction_needs_no_truth_and_keeps_the_scans_geometry(
     report = json.loads((trained / "one" / "predictions.json").read_text())
     (result,) = report["scans"]
     assert 0 < result["risk"] < 1
+    assert (result["risk"], report["calibrated"]) == (result["raw_risk"], False)
     assert report["failed"] == []
     source, attention = _volume(scan), _volume(trained / "one" / result["attention"])
     assert attention.shape == source.shape
