@@ -119,11 +119,10 @@ def _train_all(runs: Sequence[ComparisonRun], jobs: int) -> Failures:
         run = by_name[job.name]
         if step == "train":
             run.note_training(seconds, jobs=jobs, trained=code == 0)
-        if code in INTERRUPTED:
-            tqdm.write(f"{job.name}: stopped; the same command goes on with it")
-            return
         if code:
-            failure = {"run": job.name, "error": run.failure(code), "log": str(job.log)}
+            stopped = "it was stopped; the same command goes on with it"
+            reason = stopped if code in INTERRUPTED else run.failure(code)
+            failure = {"run": job.name, "error": reason, "log": str(job.log)}
             failed[job.name] = failure
             tqdm.write(failed_line(failure))
         elif step == "train":

@@ -1,0 +1,195 @@
+"""``python -m benchmarks.risk_network``: the default network against an r3d_18 encoder.
+
+One training step and one inference on a scan of 256x256x200 voxels, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from monai.bundle import ConfigParser
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.fresh_process import PEAK, RESIDENT, in_fresh_process, memory_gib
+from benchmarks.r3d_18 import R3d18
+from benchmarks.report import Row, write_report
+from bundles.bundle_config import bundle_configs, merged_config
+from losses import RiskAttentionLoss
+from networks import RiskClassifier
+
+SHAPE = (256, 256, 200)
+OURS, PEER = "ours", "peer"
+
+
+class Cost(NamedTuple):
+    """Wall seconds, and the memory that the process held at most beyond its imports."""
+
+    wall_s: float
+    peak_gib: float
+
+
+class Size(NamedTuple):
+    """What a network is and what it computes; a step is forward and backward."""
+
+    parameters: int
+    encoder_parameters: int
+    feature_shape: tuple[int, ...]
+    inference_gflop: float
+    step_gflop: float
+
+
+Measurement = Callable[[str, Sequence[int]], float]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.risk_network", description=__doc__)
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        nargs=2,
+        default=(3, 1),
+        metavar=("OURS", "PEER"),
+        help="how often each is measured; a step of the peer takes minutes and 12 GiB",
+    )
+    rounds = parser.parse_args().rounds
+    if min(rounds) < 1:
+        parser.error(f"--rounds must be 1 or more, got {rounds[0]} and {rounds[1]}")
+    ours, peer = size(OURS, SHAPE), size(PEER, SHAPE)
+    rows = [
+        *cost_rows("training step", step_s, rounds),
+        *cost_rows("inference", inference_s, rounds),
+        Row("parameters", ours.parameters, peer.parameters, ""),
+        Row("training step: arithmetic", ours.step_gflop, peer.step_gflop, "GFLOP"),
+        Row("inference: arithmetic", ours.inference_gflop, peer.inference_gflop, "GFLOP"),
+    ]
+    write_report("risk_network", rows, notes=notes(ours, peer, rounds))
+
+
+def notes(ours: Size, peer: Size, rounds: Sequence[int]) -> list[str]:
+    shape, ours_grid, peer_grid = (
+        " x ".join(map(str, grid)) for grid in (SHAPE, ours.feature_shape, peer.feature_shape)
+    )
+    return [
+        f"One scan of {shape} voxels (H, W, D), float32. Feature grids: ours {ours_grid}, peer "
+        f"{peer_grid}.",
+        "Ours is the default network of lung_ct_cancer_risk. The peer is the same pooling and "
+        f"classifier on an encoder of r3d_18's published shapes ({peer.encoder_parameters:,} "
+        "parameters, three input channels, depth first), built with MONAI's ResNet because "
+        "torchvision is no dependency of Locus.",
+        "A training step is forward, RiskAttentionLoss with box and side masks on the network's "
+        "own grid, backward and AdamW. Both have the configuration's memory format, random "
+        "weights, and noise for a scan: none of these changes the work.",
+        f"Wall seconds of the first step of a process, medians of {rounds[0]} processes for ours "
+        f"and {rounds[1]} for the peer, in turns; a step on a small scan beforehand loads what "
+        "torch loads late.",
+        "Peak memory is what the process held beyond its imports: weights, optimiser, scan, "
+        "activations. The highest of its rounds.",
+        "GFLOP counts a multiplication and its addition as two, and only those of convolutions "
+        "and matrix products (torch.utils.flop_counter).",
+    ]
+
+
+def cost_rows(what: str, measurement: Measurement, rounds: Sequence[int]) -> list[Row]:
+    costs: dict[str, list[Cost]] = {OURS: [], PEER: []}
+    for number in range(max(rounds)):
+        for (which, done), wanted in zip(costs.items(), rounds, strict=True):
+            if number < wanted:
+                done.append(in_fresh_process(cost, measurement, which, SHAPE))
+                print(f"{what}, {which}: {done[-1]}", flush=True)
+    ours, peer = (
+        Cost(statistics.median(one.wall_s for one in done), max(one.peak_gib for one in done))
+        for done in costs.values()
+    )
+    return [
+        Row(what, ours.wall_s, peer.wall_s, "s"),
+        Row(f"{what}: peak memory", ours.peak_gib, peer.peak_gib, "GiB"),
+    ]
+
+
+def cost(measurement: Measurement, which: str, shape: Sequence[int]) -> Cost:
+    """Time and memory of a measurement; to be called once in a process."""
+    measurement(OURS, (16, 16, 16))
+    held_gib = memory_gib(RESIDENT)
+    wall_s = measurement(which, shape)
+    return Cost(wall_s, memory_gib(PEAK) - held_gib)
+
+
+def step_s(which: str, shape: Sequence[int]) -> float:
+    """Seconds of one training step."""
+    network, config = network_and_config(which)
+    loss: RiskAttentionLoss = config.get_parsed_content("loss")
+    rates = {"lr": config["learning_rate"], "weight_decay": config["weight_decay"]}
+    optimizer = torch.optim.AdamW(network.parameters(), **rates)
+    image = torch.rand(1, 1, *shape)
+    targets = marked_targets(size(which, shape).feature_shape)
+    start = time.perf_counter()
+    loss(network(image, with_attention=True), targets).backward()
+    optimizer.step()
+    return time.perf_counter() - start
+
+
+def inference_s(which: str, shape: Sequence[int]) -> float:
+    """Seconds from a scan to its risk and its attention."""
+    network = network_and_config(which)[0].eval()
+    image = torch.rand(1, 1, *shape)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        network(image, with_attention=True)
+    return time.perf_counter() - start
+
+
+def network_and_config(which: str) -> tuple[RiskClassifier, ConfigParser]:
+    """The default network for a CPU, with the peer's encoder where asked for, in training mode."""
+    configs = bundle_configs("lung_ct_cancer_risk")
+    config = ConfigParser(merged_config([configs / "common.yaml", configs / "train.yaml"]))
+    config["device"] = "$torch.device('cpu')"
+    if which == PEER:
+        encoder = R3d18()
+        # Sets the widths of the pooling and the classifier, which are built for its features.
+        config["network_def"]["channels"][-1] = encoder.out_channels
+        config.get_parsed_content("network_def").encoder = encoder
+    return config.get_parsed_content("network"), config
+
+
+def marked_targets(features: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Targets of one cancer: a lesion of one cell in the middle, a side of half the grid."""
+    boxes = torch.zeros(1, 4, *features, dtype=torch.uint8)
+    boxes[(0, 0, *(size // 2 for size in features))] = 1
+    side = torch.zeros(1, 1, *features, dtype=torch.uint8)
+    side[:, :, : (features[0] + 1) // 2] = 1
+    risk = torch.ones(1, 1)
+    lost = torch.zeros(1, dtype=torch.int64)
+    return {
+        "risk": risk,
+        "risk_known": risk,
+        "box_mask": boxes,
+        "side_mask": side,
+        "lost_boxes": lost,
+    }
+
+
+def size(which: str, shape: Sequence[int]) -> Size:
+    """Counted on the ``meta`` device, which computes nothing."""
+    network = network_and_config(which)[0].to("meta")
+    image = torch.empty(1, 1, *shape, device="meta")
+    with FlopCounterMode(display=False) as forward:
+        outputs = network(image, with_attention=True)
+    with FlopCounterMode(display=False) as backward:
+        (outputs["logits"].sum() + outputs["scores"].sum()).backward()
+    inference_gflop = forward.get_total_flops() / 1e9
+    return Size(
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        encoder_parameters=sum(parameter.numel() for parameter in network.encoder.parameters()),
+        feature_shape=tuple(outputs["scores"].shape[2:]),
+        inference_gflop=inference_gflop,
+        step_gflop=inference_gflop + backward.get_total_flops() / 1e9,
+    )
+
+
+if __name__ == "__main__":
+    main()
