@@ -47,11 +47,15 @@ class Measure:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonPlan:
-    """Arms with their overlays, the one that the others are compared with, and the measures."""
+    """Arms with their overlays, the one that the others are compared with, and the measures.
+
+    ``notes`` are sentences that the table needs to be read rightly.
+    """
 
     arms: Mapping[str, Sequence[str]]
     reference: str
     measures: Mapping[str, Measure]
+    notes: Sequence[str]
 
 
 def comparison_plan(bundle: str, arms: Sequence[str] = ()) -> ComparisonPlan:
@@ -71,6 +75,7 @@ def comparison_plan(bundle: str, arms: Sequence[str] = ()) -> ComparisonPlan:
             arms=content["arms"],
             reference=content["reference"],
             measures={name: _measure(entry) for name, entry in content["measures"].items()},
+            notes=content.get("notes", []),
         )
     except KeyError as error:
         raise ValueError(f"{path} must have {error.args[0]}, got none") from error
@@ -85,6 +90,7 @@ def comparison_plan(bundle: str, arms: Sequence[str] = ()) -> ComparisonPlan:
         arms={name: plan.arms[name] for name in arms},
         reference=plan.reference if plan.reference in arms else arms[0],
         measures=plan.measures,
+        notes=plan.notes,
     )
 
 

@@ -49,6 +49,7 @@ def comparison_record(
         "max_epochs": first.config()["max_epochs"],
         "seeds": sorted({run.seed for run in runs}),
         "reference": plan.reference,
+        "notes": list(plan.notes),
         "arms": _arms(plan, runs),
         "runs": [_described(run) for run in runs if run.name not in failed],
         "failed": [dict(failure) for failure in failed.values()],

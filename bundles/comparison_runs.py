@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from bundles.bundle_config import PLACES, config_files, merged_config
+from handlers.describe_checkpoint import describe_checkpoint
 from handlers.write_json import write_json
 
 # Settings that each run gets from the comparison.
@@ -104,8 +105,7 @@ class ComparisonRun:
         self._check_same()
         if not self._is_trained():
             return {"train": [*train, "--resume", str(self._last)], "evaluate": evaluate}
-        finished = self.per_scan.is_file() and self.per_scan.with_name("evaluation.json").is_file()
-        return {} if finished else {"evaluate": evaluate}
+        return {} if self._is_evaluated() else {"evaluate": evaluate}
 
     def begin(self) -> None:
         """Make the folder, with a new record where nothing has been trained yet."""
@@ -132,6 +132,17 @@ class ComparisonRun:
         # MONAI wraps what went wrong: of several exceptions the first is the reason.
         raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
         return [*lines[-1:], *raised[:1], *errors[-1:]][-1]
+
+    def _is_evaluated(self) -> bool:
+        """Whether the weights have been judged on every scan."""
+        try:
+            text = self.per_scan.with_name("evaluation.json").read_text(encoding="utf-8")
+            report = json.loads(text)
+        except (FileNotFoundError, ValueError):
+            return False
+        judged, weights = report.get("checkpoint"), describe_checkpoint(self.folder / "model.pt")
+        same = bool(judged and weights) and judged["sha256"] == weights["sha256"]
+        return same and self.per_scan.is_file() and not report.get("failed")
 
     def _own_settings(self) -> dict[str, Any]:
         return {"run_dir": str(self.folder), "run_name": self.name, "seed": self.seed}

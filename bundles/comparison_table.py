@@ -36,6 +36,7 @@ def markdown(content: Mapping[str, Any]) -> str:
             f"Difference to `{content['reference']}` on the same patients [95 % paired interval]:",
             _table(["arm", *heads], gains),
         ]
+    parts += content["notes"]
     parts += [f"Not in the table: {failed_line(each)}." for each in content["failed"]]
     return "\n\n".join(parts) + "\n"
 
@@ -43,7 +44,7 @@ def markdown(content: Mapping[str, Any]) -> str:
 def terminal_lines(content: Mapping[str, Any]) -> list[str]:
     """The same numbers measure by measure, narrow enough for a terminal."""
     width = max(len(arm) for arm in content["arms"])
-    lines = [cohort_line(content), LIMIT]
+    lines = [cohort_line(content), LIMIT, *content["notes"]]
     for measure in content["measures"].values():
         lines += ["", f"{measure['title']} ({measure['scans']} scans)"]
         for arm in content["arms"]:

@@ -78,12 +78,28 @@ class RiskAttentionLoss(nn.Module):
             )
         if self.lambda_side > 0:
             loss = loss + self.lambda_side * terms["side_loss"]
+        _check_finite(loss, outputs, targets)
         return {"loss": loss, **terms}
 
     def forward(
         self, outputs: Mapping[str, torch.Tensor], targets: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
         return self.terms(outputs, targets)["loss"]
+
+
+def _check_finite(
+    loss: torch.Tensor,
+    outputs: Mapping[str, torch.Tensor],
+    targets: Mapping[str, torch.Tensor],
+) -> None:
+    if bool(loss.isfinite()):
+        return
+    finite = torch.stack(
+        [outputs[name].flatten(1).isfinite().all(dim=1) for name in ("logits", "scores")]
+    ).all(dim=0)
+    patients = targets.get("patient_id", range(len(finite)))
+    wrong = [patient for patient, is_finite in zip(patients, finite, strict=True) if not is_finite]
+    raise ValueError(f"the loss must be finite, got {loss.item()} with scans {wrong or patients}")
 
 
 def _with_fallback(targets: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -43,8 +43,16 @@ def attention_average(features: torch.Tensor, scores: torch.Tensor) -> torch.Ten
         scores: ``(B, N, *spatial)``, one map for each head.
 
     Returns:
-        ``(B, N, C)``.
+        ``(B, N, C)`` of the features' dtype.
     """
-    # Half precision cannot hold weights near 1 / 819,200: the softmax runs in float32.
-    weights = scores.flatten(2).float().softmax(dim=2).to(features.dtype)
-    return torch.einsum("bnv,bcv->bnc", weights, features.flatten(2))
+    if torch.jit.is_scripting():  # an exported network has no autocast to be kept from
+        return _average(features, scores)
+    with torch.autocast(device_type=features.device.type, enabled=False):
+        return _average(features, scores)
+
+
+def _average(features: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    # Half precision rounds weights near 1 / 819,200: their sum would be 0.977 and not 1.
+    weights = scores.flatten(2).float().softmax(dim=2)
+    pooled = torch.einsum("bnv,bcv->bnc", weights, features.flatten(2).float())
+    return pooled.to(features.dtype)

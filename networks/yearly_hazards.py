@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
+FIRST_BIAS = -2.0  # of a hazard: softplus gives 0.13
+
 
 class YearlyHazards(nn.Module):
     """Features to cumulative logits that cannot fall from one year to the next.
@@ -32,6 +34,8 @@ class YearlyHazards(nn.Module):
             raise ValueError(f"years must be at least 2, got {years}")
         self.base = nn.Linear(in_features, 1)
         self.hazards = nn.Linear(in_features, years - 1)
+        # From zero each year would add 0.69 to the logit, and the sixth year begin near certainty.
+        nn.init.constant_(self.hazards.bias, FIRST_BIAS)
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         # Half precision would round a small hazard away beside the base: the sum is in float32.

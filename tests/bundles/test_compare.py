@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 
 from bundles.__main__ import main
 from bundles.side_by_side import Job, StepEnded
+from handlers.describe_checkpoint import describe_checkpoint
 
 BUNDLE = "lung_ct_cancer_risk"
 COLUMNS = "patient_id risk predicted_risk attention_mass chance hit peak_distance_mm side side_hit"
@@ -60,12 +61,14 @@ class FakePrograms:
         config = yaml.safe_load((run_dir / "config.yaml").read_text())
         epochs = self.epochs.get(run_dir.name, config["max_epochs"])
         torch.save({"trainer": {"iteration": 2 * epochs, "epoch_length": 2}}, run_dir / "last.pt")
+        (run_dir / "model.pt").write_bytes(run_dir.name.encode())
         if run_dir.name in self.failing:
             raise ValueError(f"loss must be finite, got nan in {run_dir.name}")
 
     def _evaluate(self, run_dir: Path) -> None:
         (run_dir / "evaluation").mkdir(exist_ok=True)
-        (run_dir / "evaluation" / "evaluation.json").write_text("{}")
+        report = {"checkpoint": describe_checkpoint(run_dir / "model.pt"), "failed": []}
+        (run_dir / "evaluation" / "evaluation.json").write_text(json.dumps(report))
         config = yaml.safe_load((run_dir / "config.yaml").read_text())
         gain = 0.5 if config["lambda_box"] else 0.1 * config["seed"]
         with (run_dir / "evaluation" / "per_scan.csv").open("w", newline="") as stream:
@@ -98,6 +101,23 @@ def compared(datalist: Path, tmp_path: Path) -> Callable[..., int]:
 
 def _content(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "comparison.json").read_text())
+
+
+@pytest.mark.parametrize("change", ["failed scan", "other weights"])
+def test_an_evaluation_that_does_not_count_is_made_again(
+    programs: FakePrograms, compared: Callable[..., int], tmp_path: Path, change: str
+) -> None:
+    assert compared("--seeds", "1") == 0
+    programs.commands.clear()
+    run_dir = tmp_path / "box-seed0"
+    if change == "failed scan":
+        report = run_dir / "evaluation" / "evaluation.json"
+        content = {**json.loads(report.read_text()), "failed": [{"scan": "a", "error": "b"}]}
+        report.write_text(json.dumps(content))
+    else:
+        (run_dir / "model.pt").write_bytes(b"others")
+    assert compared("--seeds", "1") == 0
+    assert programs.commands == [("box-seed0", "evaluate", BUNDLE)]
 
 
 def _settings(run_dir: Path, *names: str) -> list[Any]:

@@ -31,6 +31,7 @@ def content() -> dict[str, Any]:
         "max_epochs": 7,
         "seeds": [0, 1],
         "reference": "plain",
+        "notes": ["Heads are judged as they are."],
         "arms": {"plain": {}, "taught": {}, "lost": {}},
         "runs": [{"training_seconds": 90.0}, {"training_seconds": 30.0}],
         "failed": [{"run": "lost-seed0", "error": "no memory", "log": "lost-seed0/log.txt"}],

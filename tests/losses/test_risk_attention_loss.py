@@ -151,3 +151,15 @@ def test_a_batch_without_any_mask_trains() -> None:
 def test_a_weight_below_zero_is_refused(lambda_box: float) -> None:
     with pytest.raises(ValueError, match=r"must be 0 or more, got .* and 0"):
         RiskAttentionLoss(lambda_box=lambda_box, lambda_side=0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["logits", "scores"])
+def test_an_output_that_is_not_finite_is_refused_by_the_name_of_its_scan(
+    name: str, value: float
+) -> None:
+    outputs, targets = _batch()
+    broken = outputs[name].detach().clone()
+    broken[0].view(-1)[0] = value
+    with pytest.raises(ValueError, match=r"the loss must be finite, got \S+ with scans \['a'\]"):
+        RiskAttentionLoss(1, 1)({**outputs, name: broken}, targets)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from networks import AttentionPool
+from networks.attention_pool import attention_average
 
 
 def test_equals_a_loop_over_voxels() -> None:
@@ -41,3 +42,14 @@ def test_half_precision_keeps_small_weights() -> None:
 def test_no_head_is_refused() -> None:
     with pytest.raises(ValueError, match="heads must be at least 1, got 0"):
         AttentionPool(spatial_dims=3, in_channels=4, heads=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_even_weights_over_a_whole_scan_add_up_to_one_in_half_precision(
+    dtype: torch.dtype,
+) -> None:
+    features, scores = (torch.full((1, 1, 819_200), value, dtype=dtype) for value in (1.0, 0.0))
+    with torch.autocast("cpu", dtype=dtype):
+        average = attention_average(features, scores)
+    assert average.dtype == dtype
+    assert average.item() == pytest.approx(1, abs=1e-3)

@@ -74,3 +74,9 @@ def test_no_features_leave_the_biases() -> None:
 def test_one_year_is_refused() -> None:
     with pytest.raises(ValueError, match="years must be at least 2, got 1"):
         YearlyHazards(4, 1)
+
+
+def test_untrained_years_lie_close_together() -> None:
+    torch.manual_seed(0)
+    logits = YearlyHazards(8, 6)(torch.randn(64, 8))
+    assert (logits[:, -1] - logits[:, 0]).mean() < 1
