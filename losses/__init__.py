@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from losses.atss_match import CellMatches, atss_match
 from losses.attention_loss import AttentionLoss, attention_loss
+from losses.detection_loss import DetectionLoss
 from losses.lesion_attention_loss import lesion_attention_loss
 from losses.lesion_floor import lesion_floor
 from losses.risk_attention_loss import RiskAttentionLoss
@@ -10,7 +12,10 @@ from losses.yearly_risk_loss import yearly_risk_loss
 
 __all__ = [
     "AttentionLoss",
+    "CellMatches",
+    "DetectionLoss",
     "RiskAttentionLoss",
+    "atss_match",
     "attention_loss",
     "lesion_attention_loss",
     "lesion_floor",

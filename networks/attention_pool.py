@@ -47,6 +47,8 @@ def attention_average(features: torch.Tensor, scores: torch.Tensor) -> torch.Ten
     """
     if torch.jit.is_scripting():  # an exported network has no autocast to be kept from
         return _average(features, scores)
+    if features.is_meta:  # which has no autocast
+        return _average(features, scores)
     with torch.autocast(device_type=features.device.type, enabled=False):
         return _average(features, scores)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from monai.networks.layers.factories import Act, Conv, Norm
 from monai.networks.nets.resnet import ResNetBlock
@@ -26,6 +27,10 @@ class ResNetEncoder(nn.Module):
     Shape:
         ``(B, in_channels, H, W[, D])`` to ``(B, channels[-1], ceil(H / s), ...)`` with ``s`` the
         product of the strides of that axis.
+
+    Attributes:
+        stage_channels: channels of each stage, fine to coarse.
+        stage_strides: input voxels per cell of each stage, one number per axis.
 
     Raises:
         ValueError: if the lengths of ``channels``, ``strides`` and ``blocks`` do not fit.
@@ -70,9 +75,21 @@ class ResNetEncoder(nn.Module):
         ]
         self.stages = nn.Sequential(*stages)
         self.out_channels = channels[-1]
+        self.stage_channels = list(channels[1:])
+        totals = np.cumprod([_per_axis(stride, spatial_dims) for stride in strides], axis=0)
+        self.stage_strides = [tuple(total) for total in totals[1:].tolist()]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return self.stages(self.stem(image))
+
+    def stage_features(self, image: torch.Tensor) -> list[torch.Tensor]:
+        """Feature map of each stage, fine to coarse; the last is what ``forward`` returns."""
+        features = self.stem(image)
+        maps: list[torch.Tensor] = []
+        for stage in self.stages:
+            features = stage(features)
+            maps.append(features)
+        return maps
 
 
 def _per_axis(stride: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:

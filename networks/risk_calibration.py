@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,11 @@ class RiskCalibration:
 
     def fitted_on(self, patient_id: str) -> bool:
         """Whether this patient's scans were among those of the fit."""
-        return patient_sha256(patient_id) in self.patients_sha256
+        return patient_sha256(patient_id) in self._patients
+
+    @cached_property
+    def _patients(self) -> frozenset[str]:
+        return frozenset(self.patients_sha256)
 
     def description(self) -> dict[str, Any]:
         """All but the patients, for a file of results."""

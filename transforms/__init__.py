@@ -5,9 +5,16 @@ from __future__ import annotations
 from transforms.attention_to_scan import attention_to_scan
 from transforms.box_distance import BoxDistanceMapd, distance_to_boxes
 from transforms.boxes_to_mask import BoxesToMaskd, boxes_to_mask
+from transforms.boxes_to_voxels import (
+    BoxesToVoxelsd,
+    boxes_ras_lps,
+    boxes_to_voxels,
+    boxes_to_world,
+)
 from transforms.check_boxes import CheckBoxesd, check_boxes
 from transforms.check_geometry import CheckGeometryd, check_geometry
 from transforms.check_side import CheckSided, check_side
+from transforms.crop_around_box import CropAroundBoxd
 from transforms.crop_to_lungs import CropToLungsd
 from transforms.downsample_mask import DownsampleMaskd, downsample_mask
 from transforms.feature_affine import feature_affine
@@ -22,9 +29,11 @@ from transforms.yearly_risk import YearlyRiskd, yearly_risk
 __all__ = [
     "BoxDistanceMapd",
     "BoxesToMaskd",
+    "BoxesToVoxelsd",
     "CheckBoxesd",
     "CheckGeometryd",
     "CheckSided",
+    "CropAroundBoxd",
     "CropToLungsd",
     "DownsampleMaskd",
     "FindLungsd",
@@ -34,7 +43,10 @@ __all__ = [
     "ScanError",
     "YearlyRiskd",
     "attention_to_scan",
+    "boxes_ras_lps",
     "boxes_to_mask",
+    "boxes_to_voxels",
+    "boxes_to_world",
     "check_boxes",
     "check_geometry",
     "check_side",
