@@ -1,7 +1,7 @@
 """``python -m benchmarks.attention_supervision``: what supervised attention does, on phantoms.
 
 Makes a cohort, trains every arm of the bundle's comparison.yaml with three seeds, and writes the
-table with paired intervals. About an hour on two cores; interrupted, the same command goes on.
+table with paired intervals. Interrupted, the same command goes on.
 """
 
 from __future__ import annotations

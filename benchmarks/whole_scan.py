@@ -31,7 +31,8 @@ import torch
 from monai.bundle import ConfigParser
 parser = ConfigParser()
 parser.read_config({config!r})
-network = parser.get_parsed_content("network_def").eval()
+parser["device"] = "$torch.device('cpu')"
+network = parser.get_parsed_content("network").eval()
 with torch.inference_mode():
     scores = network(torch.rand(1, 1, *{shape}), with_attention=True)["scores"]
 assert scores.shape[2:] == (128, 128, 50), scores.shape

@@ -55,7 +55,7 @@ class ComparisonPlan:
     arms: Mapping[str, Sequence[str]]
     reference: str
     measures: Mapping[str, Measure]
-    notes: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 def comparison_plan(bundle: str, arms: Sequence[str] = ()) -> ComparisonPlan:

@@ -140,9 +140,11 @@ class ComparisonRun:
             report = json.loads(text)
         except (FileNotFoundError, ValueError):
             return False
-        judged, weights = report.get("checkpoint"), describe_checkpoint(self.folder / "model.pt")
-        same = bool(judged and weights) and judged["sha256"] == weights["sha256"]
-        return same and self.per_scan.is_file() and not report.get("failed")
+        if report.get("checkpoint") is None or report.get("failed"):
+            return False
+        weights = describe_checkpoint(self.folder / "model.pt") or {}
+        same = report["checkpoint"]["sha256"] == weights.get("sha256")
+        return same and self.per_scan.is_file()
 
     def _own_settings(self) -> dict[str, Any]:
         return {"run_dir": str(self.folder), "run_name": self.name, "seed": self.seed}

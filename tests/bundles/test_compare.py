@@ -67,7 +67,10 @@ class FakePrograms:
 
     def _evaluate(self, run_dir: Path) -> None:
         (run_dir / "evaluation").mkdir(exist_ok=True)
-        report = {"checkpoint": describe_checkpoint(run_dir / "model.pt"), "failed": []}
+        report: dict[str, Any] = {
+            "checkpoint": describe_checkpoint(run_dir / "model.pt"),
+            "failed": [],
+        }
         (run_dir / "evaluation" / "evaluation.json").write_text(json.dumps(report))
         config = yaml.safe_load((run_dir / "config.yaml").read_text())
         gain = 0.5 if config["lambda_box"] else 0.1 * config["seed"]

@@ -19,6 +19,7 @@ from bundles.bundle_config import (
     bundle_names,
     config_files,
     merged_config,
+    trained_keys,
 )
 
 WORKFLOWS = ("train", "evaluate", "inference")
@@ -68,18 +69,41 @@ def _overlays(bundle: str) -> list[Path]:
     return [path for path in sorted(configs.glob("*.yaml")) if path.stem not in known]
 
 
-@pytest.mark.parametrize("workflow", WORKFLOWS)
-@pytest.mark.parametrize("bundle", bundle_names())
-def test_every_target_binds_to_its_signature(bundle: str, workflow: str) -> None:
-    config = merged_config(config_files(bundle, workflow, overlays=[]))
+def _assert_targets_bind(config: Any, name: str) -> None:
     components = list(_components(config))
     assert len(components) > 10
     for where, component in components:
         arguments = {key: value for key, value in component.items() if not key.startswith("_")}
+        signature = inspect.signature(_resolve(component["_target_"]))
+        # What is handed on as a callable gets its other arguments later.
+        bind = signature.bind_partial if component.get("_mode_") == "callable" else signature.bind
         try:
-            inspect.signature(_resolve(component["_target_"])).bind(**arguments)
+            bind(**arguments)
         except TypeError as error:
-            pytest.fail(f"{bundle}/{workflow}{where}: {component['_target_']}: {error}")
+            pytest.fail(f"{name}{where}: {component['_target_']}: {error}")
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+@pytest.mark.parametrize("bundle", bundle_names())
+def test_every_target_binds_to_its_signature(bundle: str, workflow: str) -> None:
+    config = merged_config(config_files(bundle, workflow, overlays=[]))
+    _assert_targets_bind(config, f"{bundle}/{workflow}")
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS)
+@pytest.mark.parametrize(
+    ("bundle", "overlay"),
+    [(bundle, overlay.stem) for bundle in bundle_names() for overlay in _overlays(bundle)],
+)
+def test_every_target_of_an_overlay_binds_to_its_signature(
+    bundle: str, overlay: str, workflow: str
+) -> None:
+    config = merged_config(config_files(bundle, "train", [overlay]))
+    if workflow != "train":
+        # The part that a training leaves beside its weights.
+        trained = {key: config[key] for key in trained_keys(bundle)}
+        config = merged_config(config_files(bundle, workflow, overlays=[]), trained)
+    _assert_targets_bind(config, f"{bundle}/{workflow} with {overlay}")
 
 
 @pytest.mark.parametrize("bundle", bundle_names())

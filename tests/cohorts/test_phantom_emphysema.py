@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
@@ -44,10 +46,10 @@ def test_the_extent_is_exponential_and_tells_the_groups_apart_as_the_docstring_s
 
 def test_a_plan_draws_more_for_cancers_and_leaves_the_rest_of_the_cohort_alone() -> None:
     nodules = read_lidc_nodules()
-    counts = {"training": 200, "validation": 0, "testing": 0}
-    plain = plan_cohort(CohortSettings(**counts), nodules)
-    settings = CohortSettings(**counts, mean_emphysema=0.05, mean_emphysema_with_cancer=0.15)
-    plans = plan_cohort(settings, nodules)
+    settings = CohortSettings(training=200, validation=0, testing=0)
+    plain = plan_cohort(settings, nodules)
+    ill = replace(settings, mean_emphysema=0.05, mean_emphysema_with_cancer=0.15)
+    plans = plan_cohort(ill, nodules)
     assert [plan.nodules for plan in plans] == [plan.nodules for plan in plain]
     assert {plan.emphysema for plan in plain} == {0.0}
     groups = [[p.emphysema for p in plans if p.positive is positive] for positive in (False, True)]
