@@ -24,29 +24,51 @@ def calibration_metrics(
     """Brier score and ECE of the raw risk and, with a calibration, of the calibrated one.
 
     With a calibration also ``sensitivity`` and ``specificity`` at its threshold. Each has its
-    interval where there are patients enough.
+    interval where there are patients enough. Brier score and ECE are left out where the rows do
+    not represent the cohort.
 
     Args:
-        rows: of :func:`handlers.scan_rows`, those whose label ``risk`` is known.
+        rows: of :func:`handlers.scan_rows.weighted_rows`, those whose label ``risk`` is known.
         calibration: the one that gave ``calibrated_risk``.
     """
     if not rows:
         return {}
     labels = np.array([row["risk"] for row in rows])
     patients = np.array([row["patient_id"] for row in rows])
-    raw = [row["predicted_risk"] for row in rows]
-    metrics = calibration_errors(raw, labels, patients.tolist())
+    weights = np.array([row["weight"] for row in rows])
+    metrics: dict[str, float] = {}
+    forecasts = {"predicted_risk": ""} | ({"calibrated_risk": "_calibrated"} if calibration else {})
+    if represents_the_cohort(rows):
+        for name, suffix in forecasts.items():
+            risks = [row[name] for row in rows]
+            metrics |= calibration_errors(
+                risks, labels, weights, patient_ids=patients.tolist(), suffix=suffix
+            )
+    else:
+        logger.warning(
+            "Brier score, ECE and what takes a prevalence need a scan without cancer that was "
+            "followed to the last year, got 0 in %d scans of known label: left out",
+            len(rows),
+        )
     if calibration is None:
         return metrics
-    risks = [row["calibrated_risk"] for row in rows]
-    metrics |= calibration_errors(risks, labels, patients.tolist(), suffix="_calibrated")
     recalled = recalled_scans(rows, calibration)
     for name, label, right in (("sensitivity", 1, recalled), ("specificity", 0, ~recalled)):
         members = labels == label
         if members.any():
             share = partial(weighted_mean, right[members])
-            metrics |= value_with_interval(name, share, patients[members].tolist())
+            metrics |= value_with_interval(
+                name, share, patients[members].tolist(), scan_weights=weights[members]
+            )
     return metrics
+
+
+def represents_the_cohort(rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there are rows, and their weights stand for those of unknown label too.
+
+    Where follow-up of all without cancer ended before the last year, no weight makes up for them.
+    """
+    return bool(rows) and ("event" not in rows[0] or any(row["risk"] == 0 for row in rows))
 
 
 def screening_report(
@@ -54,7 +76,7 @@ def screening_report(
     calibration: RiskCalibration | None,
     prevalence: float | None,
 ) -> dict[str, Any] | None:
-    """The screening table at the operating point; None without scans or calibration.
+    """The screening table at the operating point; None without calibration or scans to tell it.
 
     ``cohort`` is at the share of cancers among the scans, ``reweighted`` at ``prevalence``; the
     latter is None without one, or where the cohort lacks a class that it needs.
@@ -64,20 +86,21 @@ def screening_report(
         calibration: has the threshold.
         prevalence: share of cancers in the screening, from 0 to 1.
     """
-    if not rows or calibration is None:
+    if calibration is None or not represents_the_cohort(rows):
         return None
     recalled, cancer = recalled_scans(rows, calibration), [row["risk"] == 1 for row in rows]
+    weights = [row["weight"] for row in rows]
     reweighted = None
     if prevalence is not None:
         try:
-            reweighted = screening_table(recalled, cancer, prevalence=prevalence)._asdict()
+            reweighted = screening_table(recalled, cancer, weights, prevalence=prevalence)._asdict()
         except ValueError as error:
             logger.warning("The screening table is not re-weighted: %s", error)
     return {
         "screens": SCREENS,
         "threshold": calibration.threshold,
         "target_sensitivity": calibration.target_sensitivity,
-        "cohort": screening_table(recalled, cancer)._asdict(),
+        "cohort": screening_table(recalled, cancer, weights)._asdict(),
         "reweighted": reweighted,
     }
 

@@ -12,12 +12,16 @@ from ignite.engine import Engine, Events
 
 from cohorts.replaced_file import replaced_file
 from handlers.applied_calibration import applied_calibration
-from handlers.calibration_report import calibration_metrics, screening_report
+from handlers.calibration_report import (
+    calibration_metrics,
+    represents_the_cohort,
+    screening_report,
+)
 from handlers.describe_checkpoint import describe_checkpoint
 from handlers.exit_on_failures import exit_on_failures
 from handlers.finite_scalars import finite_scalars
 from handlers.reliability_picture import reliability_picture
-from handlers.scan_rows import COLUMNS, scan_rows
+from handlers.scan_rows import COLUMNS, scan_rows, weighted_rows
 from handlers.three_planes import INTENDED_USE
 from handlers.writable_folder import writable_folder
 from handlers.write_json import write_json
@@ -37,7 +41,8 @@ class EvaluationWriter:
     Columns of ``per_scan.csv``, empty where there is no value: ``risk`` is the label,
     ``predicted_risk`` the sigmoid of the network's logit and ``calibrated_risk`` that after
     calibration, all of the last year; ``risk_year_1`` and on are a yearly network's risks,
-    calibrated if there is a calibration. Localization is that of
+    calibrated if there is a calibration. ``weight`` makes up, in the numbers named above, for the
+    scans whose label is not known; it is 1 without years. Localization is that of
     :class:`metrics.ScanLocalization`. ``lost_boxes`` are cancers outside of the part that the
     network saw; they are missing from the localization numbers, and their sum stands beside these.
     Run ``finish`` after the evaluator.
@@ -83,6 +88,7 @@ class EvaluationWriter:
         self.screening_prevalence = screening_prevalence
         self._calibration: RiskCalibration | None = None
         self._rows: list[dict[str, Any]] = []
+        self._years = 1
 
     def attach(self, engine: Engine) -> None:
         """Follow the evaluator ``engine``, whose own metrics are computed before."""
@@ -117,7 +123,9 @@ class EvaluationWriter:
     def _collect(self, engine: Engine) -> None:
         output: Any = engine.state.output
         outputs, targets = output["pred"], output["label"]
-        self._check_patients(targets["patient_id"])
+        if self.dataset is None:
+            self._check_patients(targets["patient_id"])
+        self._years = outputs["logits"].shape[1]
         self._rows += scan_rows(outputs, targets, head=self.head, calibration=self._calibration)
 
     def _check_patients(self, patient_ids: Sequence[str]) -> None:
@@ -134,6 +142,7 @@ class EvaluationWriter:
     def _write(self, engine: Engine) -> None:
         calibration = self._calibration
         cohort = self._cohort()
+        self._rows = weighted_rows(self._rows, self._years)
         known = [row for row in self._rows if row["risk"] is not None]
         metrics = {**engine.state.metrics, **calibration_metrics(known, calibration)}
         write_json(
@@ -145,6 +154,7 @@ class EvaluationWriter:
                 "calibration": calibration and calibration.description(),
                 **cohort,
                 "scans": len(self._rows),
+                "known_scans": len(known),
                 "positives": sum(row["risk"] for row in known),
                 "lost_boxes": sum(row["lost_boxes"] for row in self._rows),
                 "attention_head": self.head,
@@ -170,7 +180,7 @@ class EvaluationWriter:
     def _draw(self, rows: list[dict[str, Any]], *, synthetic: bool) -> None:
         path = self.output_dir / "reliability.png"
         path.unlink(missing_ok=True)  # of an earlier evaluation
-        if not rows:
+        if not represents_the_cohort(rows):
             return
         risks = {"uncalibrated": [row["predicted_risk"] for row in rows]}
         if self._calibration is not None:
@@ -178,7 +188,8 @@ class EvaluationWriter:
         scans = "synthetic phantoms" if synthetic else "scans"
         labels = [row["risk"] for row in rows]
         title = f"Predicted risk of {len(rows)} {scans}, {sum(labels)} with cancer"
-        reliability_picture(risks, labels, path, title=title)
+        weights = [row["weight"] for row in rows]
+        reliability_picture(risks, labels, weights, path=path, title=title)
 
     def _cohort(self) -> dict[str, Any]:
         if self.datalist is None:

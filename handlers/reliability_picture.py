@@ -12,20 +12,31 @@ from scipy.stats import binomtest
 
 from cohorts.replaced_file import replaced_file
 from handlers.three_planes import INTENDED_USE
-from metrics import brier_score, expected_calibration_error, reliability_bins
+from metrics import (
+    ReliabilityBins,
+    brier_score,
+    expected_calibration_error,
+    reliability_bins,
+)
 
 
 def reliability_picture(
-    risks: Mapping[str, npt.ArrayLike], labels: npt.ArrayLike, path: Path, *, title: str
+    risks: Mapping[str, npt.ArrayLike],
+    labels: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    *,
+    path: Path,
+    title: str,
 ) -> None:
     """Draws reliability diagrams side by side as PNG, over :func:`metrics.reliability_bins`.
 
     Each bin's number of scans stands at its point; the bar is the 95 % Wilson interval of its
-    share of cancers.
+    weighted share of cancers for that number.
 
     Args:
         risks: name of a forecast, such as "before calibration", to its risks ``(scans,)``.
         labels: ``(scans,)`` of 0 and 1, at least one.
+        weights: ``(scans,)``, how much each counts, above 0.
         path: the PNG.
         title: over the whole picture.
     """
@@ -35,16 +46,15 @@ def reliability_picture(
     figure.suptitle(title, fontsize=11)
     figure.text(0.5, 0.015, INTENDED_USE, ha="center", fontsize=8)
     for axes, (name, forecast) in zip(panels, risks.items(), strict=True):
-        _draw(axes, forecast, labels)
-        brier = brier_score(forecast, labels)
-        error = expected_calibration_error(forecast, labels)
+        _draw(axes, reliability_bins(forecast, labels, weights))
+        brier = brier_score(forecast, labels, weights)
+        error = expected_calibration_error(forecast, labels, weights)
         axes.set_title(f"{name}: Brier {brier:.3f}, ECE {error:.3f}", fontsize=10)
     with replaced_file(path) as partial:
         figure.savefig(partial, format="png", dpi=100)
 
 
-def _draw(axes: Axes, risks: npt.ArrayLike, labels: npt.ArrayLike) -> None:
-    bins = reliability_bins(risks, labels)
+def _draw(axes: Axes, bins: ReliabilityBins) -> None:
     axes.plot([0, 1], [0, 1], color="0.6", linestyle=":", label="risk as observed")
     low, high = [], []
     for share, count in zip(bins.observed, bins.scans, strict=True):

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
-from metrics import attention_localization
+from metrics import attention_localization, censoring_weights
 from metrics.attention_peak import attention_side, peak_distance
 from networks.risk_calibration import RiskCalibration
 
@@ -24,6 +25,7 @@ COLUMNS = (
     "side",
     "side_hit",
     "lost_boxes",
+    "weight",
 )
 
 
@@ -36,10 +38,12 @@ def scan_rows(
 ) -> list[dict[str, Any]]:
     """One row of ``per_scan.csv`` for each scan of a batch; None where there is no value.
 
+    Their ``weight`` takes all batches: :func:`weighted_rows`.
+
     Args:
         outputs: ``logits`` ``(B, Y)`` and ``scores`` ``(B, heads, *feature)``.
         targets: ``patient_id``, ``risk``, ``risk_known``, ``box_mask``, ``side_mask``, ``side``,
-            ``box_distance_mm`` and ``lost_boxes``.
+            ``box_distance_mm`` and ``lost_boxes``; with years also ``event`` and ``event_years``.
         head: the attention head compared with the lesion and its side.
         calibration: gives the calibrated risks.
 
@@ -61,10 +65,28 @@ def scan_rows(
         **_localization(outputs["scores"][:, head], targets),
         "lost_boxes": targets["lost_boxes"].tolist(),
     }
+    if "event" in targets:
+        columns |= {name: targets[name][:, 0].tolist() for name in ("event", "event_years")}
     years = raw if calibrated is None else calibrated
     if years.shape[1] > 1:
         columns |= {f"risk_year_{y}": risk.tolist() for y, risk in enumerate(years.T, start=1)}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def weighted_rows(rows: Sequence[Mapping[str, Any]], years: int) -> list[dict[str, Any]]:
+    """All rows of an evaluation with ``weight``, how much each counts in what is said of the risk.
+
+    None where the label is not known. With years it is that of :func:`metrics.censoring_weights`
+    at the last of them, else 1.
+    """
+    weights = np.ones(len(rows))
+    if rows and "event" in rows[0]:
+        follow_up = ([row[name] for row in rows] for name in ("event_years", "event"))
+        weights = censoring_weights(*follow_up, year=years)
+    return [
+        {**row, "weight": None if row["risk"] is None else weight}
+        for row, weight in zip(rows, weights.tolist(), strict=True)
+    ]
 
 
 def _localization(scores: torch.Tensor, targets: Mapping[str, Any]) -> dict[str, list[Any]]:

@@ -17,13 +17,13 @@ from metrics.bootstrap_interval import (
     weighted_mean,
 )
 from metrics.calibration_error import (
-    CalibrationError,
     ReliabilityBins,
     brier_score,
     calibration_errors,
     expected_calibration_error,
     reliability_bins,
 )
+from metrics.censoring_weights import censoring_weights
 from metrics.concordance import Concordance, weighted_concordance
 from metrics.froc_curve import (
     FrocIntervals,
@@ -31,6 +31,7 @@ from metrics.froc_curve import (
     froc_intervals,
     froc_sensitivities,
 )
+from metrics.froc_metric import Froc
 from metrics.gather_ranks import gather_ranks
 from metrics.luna16_csv import ScanPoints, read_findings, read_marks, read_series
 from metrics.match_marks import MatchedMarks, match_marks
@@ -52,9 +53,9 @@ __all__ = [
     "Auroc",
     "AveragePrecision",
     "BootstrapInterval",
-    "CalibrationError",
     "Concordance",
     "Estimate",
+    "Froc",
     "FrocIntervals",
     "MatchedMarks",
     "MeanLossTerms",
@@ -74,6 +75,7 @@ __all__ = [
     "bootstrap_interval",
     "brier_score",
     "calibration_errors",
+    "censoring_weights",
     "expected_calibration_error",
     "froc_difference",
     "froc_intervals",

@@ -13,7 +13,7 @@ from ignite.engine import Engine
 from ignite.metrics import Metric
 
 from metrics.attention_peak import attention_side, peak_distance, peak_mean
-from metrics.bootstrap_interval import weighted_mean
+from metrics.bootstrap_interval import FloatArray, weighted_mean
 from metrics.epoch_values import replace_values, value_with_interval
 from metrics.gather_ranks import gather_ranks
 from metrics.weighted_median import weighted_median
@@ -27,13 +27,11 @@ class ScanLocalization(NamedTuple):
     Attributes:
         mass: share of the attention that lies on lesion cells, 0 to 1.
         chance: share of the cells that are lesion, which is the mass of uniform attention.
-        mass_over_chance: their ratio, 1 for uniform attention.
         hit: 1 if the peak lies on a lesion cell, else 0; cells that tie for the peak share it.
     """
 
     mass: torch.Tensor
     chance: torch.Tensor
-    mass_over_chance: torch.Tensor
     hit: torch.Tensor
 
 
@@ -68,7 +66,7 @@ def attention_localization(scores: torch.Tensor, mask: torch.Tensor) -> ScanLoca
     defined = chance / chance
     mass = (attention * lesion).sum(dim=1).clamp(max=1) * defined
     hit = peak_mean(cell_scores, lesion) * defined
-    return ScanLocalization(mass, chance, mass / chance, hit)
+    return ScanLocalization(mass, chance, hit)
 
 
 class AttentionLocalization(Metric):
@@ -86,16 +84,16 @@ class AttentionLocalization(Metric):
     - ``lesion_scans``, ``distance_scans`` and ``side_scans``: of how many scans the first three,
       the distance and the side are; where of none, their values are left out.
 
-    All but ``attention_mass_over_chance`` come with a 95 % patient bootstrap, ``<name>_low`` and
-    ``<name>_high``, left out where :func:`metrics.bootstrap_interval` refuses one.
+    All but the counts come with a 95 % patient bootstrap, ``<name>_low`` and ``<name>_high``, left
+    out where :func:`metrics.bootstrap_interval` refuses one.
 
     Args:
         head: attention head that is judged.
         output_transform: takes ``engine.state.output`` to ``(outputs, targets)`` with
             ``outputs["scores"]`` ``(B, heads, *feature)``, ``targets["box_mask"]``
             ``(B, L, *feature)``, whose union over L is the lesion, ``targets["side_mask"]``
-            ``(B, 1, *feature)``, ``targets["side"]`` and ``targets["patient_id"]``, one per scan,
-            and for the distance ``targets["box_distance_mm"]`` ``(B, 1, *feature)``.
+            and ``targets["box_distance_mm"]`` ``(B, 1, *feature)``, ``targets["side"]`` and
+            ``targets["patient_id"]``, one per scan.
     """
 
     def __init__(
@@ -112,15 +110,12 @@ class AttentionLocalization(Metric):
         scores = outputs["scores"][:, self._head]
         lesion = attention_localization(scores, targets["box_mask"].amax(dim=1))
         side_hit = attention_side(scores, targets["side_mask"][:, 0]).tolist()
-        distance_mm = [math.nan] * len(scores)
-        if "box_distance_mm" in targets:  # not in training
-            distance_mm = peak_distance(scores, targets["box_distance_mm"][:, 0]).tolist()
         columns = (
             targets["patient_id"],
             lesion.mass.tolist(),
             lesion.chance.tolist(),
             lesion.hit.tolist(),
-            distance_mm,
+            peak_distance(scores, targets["box_distance_mm"][:, 0]).tolist(),
             (
                 hit if side in _ONE_SIDED else math.nan
                 for hit, side in zip(side_hit, targets["side"], strict=True)
@@ -130,26 +125,22 @@ class AttentionLocalization(Metric):
 
     def compute(self) -> dict[str, float]:
         scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
-        lesion_scans = [scan for scan in scans if scan.chance > 0]
         values: dict[str, float] = {
-            "lesion_scans": len(lesion_scans),
+            "lesion_scans": sum(scan.chance > 0 for scan in scans),
             "distance_scans": sum(not math.isnan(scan.distance_mm) for scan in scans),
             "side_scans": sum(not math.isnan(scan.side_hit) for scan in scans),
         }
-        for name, column, average in _AVERAGES:
-            defined = [scan for scan in scans if not math.isnan(getattr(scan, column))]
+        for name, fields, average in _AVERAGES:
+            rows = [[getattr(scan, field) for field in fields] for scan in scans]
+            defined = [place for place, row in enumerate(rows) if not any(map(math.isnan, row))]
             if defined:
-                statistic = partial(average, [getattr(scan, column) for scan in defined])
-                patient_ids = [scan.patient_id for scan in defined]
-                values |= value_with_interval(name, statistic, patient_ids)
-        if lesion_scans:
-            chance = float(np.mean([scan.chance for scan in lesion_scans]))
-            values["attention_mass_over_chance"] = values["attention_mass"] / chance
+                columns = np.array([rows[place] for place in defined]).T
+                patient_ids = [scans[place].patient_id for place in defined]
+                values |= value_with_interval(name, partial(average, *columns), patient_ids)
         return values
 
     def completed(self, engine: Engine, name: str) -> None:
-        names = ("attention_mass_over_chance", *(name for name, _, _ in _AVERAGES))
-        replace_values(engine, names, self.compute())
+        replace_values(engine, (name for name, _, _ in _AVERAGES), self.compute())
 
 
 class _JudgedScan(NamedTuple):
@@ -163,10 +154,15 @@ class _JudgedScan(NamedTuple):
     side_hit: float
 
 
-# Name of the metric, field of the scan, and how it is averaged.
-_AVERAGES = (
-    ("attention_mass", "mass", weighted_mean),
-    ("hit_rate", "hit", weighted_mean),
-    ("peak_distance_mm", "distance_mm", weighted_median),
-    ("side_accuracy", "side_hit", weighted_mean),
+def _ratio_of_means(values: FloatArray, others: FloatArray, weights: FloatArray) -> FloatArray:
+    return weighted_mean(values, weights) / weighted_mean(others, weights)
+
+
+# Name of the metric, fields of the scan, and how they are averaged.
+_AVERAGES: tuple[tuple[str, tuple[str, ...], Callable[..., FloatArray]], ...] = (
+    ("attention_mass", ("mass",), weighted_mean),
+    ("attention_mass_over_chance", ("mass", "chance"), _ratio_of_means),
+    ("hit_rate", ("hit",), weighted_mean),
+    ("peak_distance_mm", ("distance_mm",), weighted_median),
+    ("side_accuracy", ("side_hit",), weighted_mean),
 )

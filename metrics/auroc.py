@@ -97,7 +97,7 @@ class Auroc(Metric):
 
     def compute(self) -> dict[str, float]:
         """``auroc``, and ``auroc_low`` and ``auroc_high`` where there are patients enough."""
-        scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        scans = [scan for rank in gather_ranks(self._scans) for scan in rank if scan.is_known]
         labels = [scan.label for scan in scans]
         statistic = partial(weighted_auroc, [scan.score for scan in scans], labels)
         values = value_with_interval("auroc", statistic, [scan.patient_id for scan in scans])

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 
 class LabelledScan(NamedTuple):
-    """Last year's logit of a scan, and whether there was a cancer by then (1) or not (0)."""
+    """Last year's logit of a scan, and whether there was a cancer by then (1) or not (0).
+
+    ``label`` is NaN where that is not known. ``followed_years``, at most the last year, and
+    ``event`` are as in :class:`FollowedScan`, and NaN where the label does not depend on them.
+    """
 
     patient_id: str
     score: float
     label: float
+    followed_years: float = math.nan
+    event: float = math.nan
+
+    @property
+    def is_known(self) -> bool:
+        return not math.isnan(self.label)
 
 
 class FollowedScan(NamedTuple):
@@ -24,11 +35,12 @@ class FollowedScan(NamedTuple):
 
 
 def labelled_scans(outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> list[LabelledScan]:
-    """The scans of a batch whose label is known for the last year.
+    """The scans of a batch with their label of the last year.
 
     Args:
         outputs: ``logits`` ``(B, Y)``, Y being 1 for a network without years.
-        targets: ``risk`` and ``risk_known`` ``(B, Y)`` of 0 and 1, and ``patient_id``.
+        targets: ``risk`` and ``risk_known`` ``(B, Y)`` of 0 and 1, and ``patient_id``; of a yearly
+            network also ``event_years`` and ``event`` ``(B, 1)``.
 
     Raises:
         ValueError: other shapes.
@@ -39,9 +51,12 @@ def labelled_scans(outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> li
             "logits, risk and risk_known must be (B, years), "
             f"got {tuple(logits.shape)}, {tuple(risk.shape)} and {tuple(known.shape)}"
         )
-    columns = [column[:, -1].tolist() for column in (logits, risk, known)]
-    rows = zip(targets["patient_id"], *columns, strict=True)
-    return [LabelledScan(patient, score, label) for patient, score, label, k in rows if k > 0]
+    label = risk[:, -1].float().masked_fill(known[:, -1] <= 0, math.nan)
+    columns = [logits[:, -1].tolist(), label.tolist()]
+    if "event" in targets:
+        followed = targets["event_years"][:, 0].clamp(max=logits.shape[1])
+        columns += [followed.tolist(), targets["event"][:, 0].tolist()]
+    return [LabelledScan(*row) for row in zip(targets["patient_id"], *columns, strict=True)]
 
 
 def followed_scans(outputs: Mapping[str, Any], targets: Mapping[str, Any]) -> list[FollowedScan]:

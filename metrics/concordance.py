@@ -24,7 +24,7 @@ _BLOCK_ELEMENTS = 1_000_000  # pairs of scans held at once
 
 
 def weighted_concordance(
-    scores: npt.ArrayLike, event_years: npt.ArrayLike, event: npt.ArrayLike, weights: FloatArray
+    scores: npt.ArrayLike, weights: FloatArray, *, event_years: npt.ArrayLike, event: npt.ArrayLike
 ) -> FloatArray:
     """Harrell's C-index (JAMA 1982;247:2543) under each row of ``weights`` ``(resamples, scans)``.
 
@@ -34,9 +34,9 @@ def weighted_concordance(
 
     Args:
         scores: ``(scans,)``, higher for an earlier event.
+        weights: how often each scan counts.
         event_years: ``(scans,)``, years to the event or to the end of follow-up.
         event: ``(scans,)``, 1 for an event and 0 where follow-up ended without.
-        weights: how often each scan counts.
 
     Returns:
         ``(resamples,)``, NaN where no drawn pair is comparable.
@@ -90,8 +90,8 @@ class Concordance(Metric):
         statistic = partial(
             weighted_concordance,
             [scan.scores[-1] for scan in scans],
-            [scan.event_years for scan in scans],
-            event,
+            event_years=[scan.event_years for scan in scans],
+            event=event,
         )
         values = value_with_interval("concordance", statistic, [scan.patient_id for scan in scans])
         if not values:

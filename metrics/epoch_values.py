@@ -7,13 +7,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import ignite.distributed as idist
 import numpy as np
+import numpy.typing as npt
 from ignite.engine import Engine
 
 from metrics.bootstrap_interval import FloatArray, interval_ends
 
 
 def value_with_interval(
-    name: str, statistic: Callable[[FloatArray], FloatArray], patient_ids: Sequence[str]
+    name: str,
+    statistic: Callable[[FloatArray], FloatArray],
+    patient_ids: Sequence[str],
+    *,
+    scan_weights: npt.ArrayLike = 1.0,
 ) -> dict[str, float]:
     """``name``, ``<name>_low`` and ``<name>_high``: a statistic and its 95 % patient bootstrap.
 
@@ -24,11 +29,17 @@ def value_with_interval(
         name: key of the value.
         statistic: of weights ``(resamples, scans)``, as for :func:`metrics.bootstrap_interval`.
         patient_ids: one per scan.
+        scan_weights: ``(scans,)`` that multiply those of the statistic, fixed in the bootstrap.
     """
-    value = float(statistic(np.ones((1, len(patient_ids))))[0])
+    fixed = np.asarray(scan_weights, dtype=np.float64)
+
+    def weighted(drawn: FloatArray) -> FloatArray:
+        return statistic(drawn * fixed)
+
+    value = float(weighted(np.ones((1, len(patient_ids))))[0])
     if np.isnan(value):
         return {}
-    return {name: value, **interval_ends(name, statistic, patient_ids)}
+    return {name: value, **interval_ends(name, weighted, patient_ids)}
 
 
 def replace_values(engine: Engine, names: Iterable[str], values: Mapping[str, float]) -> None:

@@ -26,25 +26,27 @@ class PlattScaling(NamedTuple):
 
 
 def platt_scaling(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, known: npt.ArrayLike
+    logits: npt.ArrayLike, labels: npt.ArrayLike, weights: npt.ArrayLike
 ) -> PlattScaling:
     """Platt's scaling (1999, Advances in Large Margin Classifiers), with his smoothed targets.
 
     The targets are (P + 1) / (P + 2) and 1 / (N + 2) for P positives and N negatives, so that the
     fit is finite where the logits separate the classes. Yearly logits share slope and intercept:
-    every known year of a scan is one term, and P and N count scans, by their last year.
+    every known year of a scan is one term with its weight, and P and N are the numbers of known
+    scans, unweighted, by their last year.
 
     Args:
         logits: ``(scans, years)``.
         labels: ``(scans, years)`` of 0 and 1.
-        known: ``(scans, years)``, 0 where the label is not known.
+        weights: ``(scans, years)``, how much each label counts, 0 where it is not known.
 
     Raises:
         NoCalibrationError: fewer than 5 positives or 5 negatives known in the last year, a logit
             that is not finite, or logits that do not rise with the label.
     """
     logit, label = np.asarray(logits, dtype=np.float64), np.asarray(labels)
-    is_known = np.asarray(known) > 0
+    weight = np.asarray(weights, dtype=np.float64)
+    is_known = weight > 0
     last = label[:, -1][is_known[:, -1]]
     positives, negatives = int((last == 1).sum()), int((last == 0).sum())
     if min(positives, negatives) < MIN_SCANS_PER_CLASS:
@@ -57,7 +59,8 @@ def platt_scaling(
     if wrong:
         raise NoCalibrationError(f"a calibration needs finite logits, got {wrong} others")
     high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
-    scaling = _fitted(values, np.where(label[is_known] == 1, high, low))
+    targets = np.where(label[is_known] == 1, high, low)
+    scaling = _fitted(values, targets, weight[is_known])
     if not scaling.slope > 0:
         raise NoCalibrationError(
             f"a calibration needs logits that rise with the label, got slope {scaling.slope:.3g} "
@@ -66,18 +69,19 @@ def platt_scaling(
     return scaling
 
 
-def _fitted(logits: FloatArray, targets: FloatArray) -> PlattScaling:
+def _fitted(logits: FloatArray, targets: FloatArray, weights: FloatArray) -> PlattScaling:
     spread = logits.std()
     if spread == 0:
         return PlattScaling(0.0, 0.0)
     # In units of their own spread, so that one step length suits both parameters.
     centre, scaled = logits.mean(), (logits - logits.mean()) / spread
+    share = weights / weights.sum()
 
     def loss_and_gradient(parameters: FloatArray) -> tuple[float, FloatArray]:
         score = parameters[0] * scaled + parameters[1]
-        excess = expit(score) - targets
-        loss = np.mean(np.logaddexp(0, score) - targets * score)
-        return float(loss), np.array([np.mean(excess * scaled), np.mean(excess)])
+        excess = share * (expit(score) - targets)
+        loss = share @ (np.logaddexp(0, score) - targets * score)
+        return float(loss), np.array([excess @ scaled, excess.sum()])
 
     found = minimize(loss_and_gradient, np.zeros(2), jac=True, method="BFGS", tol=1e-9)
     slope = float(found.x[0] / spread)

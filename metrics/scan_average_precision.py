@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from ignite.metrics import Metric
 
 from metrics.batch_scans import LabelledScan, labelled_scans
 from metrics.bootstrap_interval import FloatArray
+from metrics.censoring_weights import censoring_weights
 from metrics.check_scans import check_weights, checked_labels
 from metrics.epoch_values import WarnOnce, replace_values, value_with_interval
 from metrics.gather_ranks import gather_ranks
@@ -58,15 +59,17 @@ class ScanAveragePrecision(Metric):
     """Average precision of the scans of an epoch, over all ranks, with its 95 % patient bootstrap.
 
     Of a network with yearly logits it is that of the last year, over the scans whose label is
-    known by then. Attached as ``average_precision`` it writes that key, and with ``_low`` and
-    ``_high`` the ends of its interval, to ``engine.state.metrics``; the ends are left out where
+    known by then, each with its :func:`metrics.censoring_weights`. Attached as
+    ``average_precision`` it writes that key, and with ``_low`` and ``_high`` the ends of its
+    interval, to ``engine.state.metrics``; the ends are left out where
     :func:`metrics.bootstrap_interval` refuses them. With one class only the value is left out and
     one warning says so.
 
     Args:
         output_transform: takes ``engine.state.output`` to ``(outputs, targets)`` with
             ``outputs["logits"]`` ``(B, Y)``, ``targets["risk"]`` and ``targets["risk_known"]``
-            ``(B, Y)`` of 0 and 1, and ``targets["patient_id"]``, one per scan.
+            ``(B, Y)`` of 0 and 1, and ``targets["patient_id"]``, one per scan; of a yearly network
+            also ``targets["event_years"]`` and ``targets["event"]`` ``(B, 1)``.
     """
 
     def __init__(self, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
@@ -81,7 +84,8 @@ class ScanAveragePrecision(Metric):
 
     def compute(self) -> dict[str, float]:
         """``average_precision`` and its ends; empty where the scans have one class only."""
-        scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        every_scan = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        scans = [scan for scan in every_scan if scan.is_known]
         labels = [scan.label for scan in scans]
         if len(set(labels)) < 2:
             self._warn(
@@ -91,9 +95,20 @@ class ScanAveragePrecision(Metric):
             return {}
         statistic = partial(weighted_scan_average_precision, [scan.score for scan in scans], labels)
         patient_ids = [scan.patient_id for scan in scans]
-        return value_with_interval("average_precision", statistic, patient_ids)
+        return value_with_interval(
+            "average_precision", statistic, patient_ids, scan_weights=_scan_weights(every_scan)
+        )
 
     def completed(self, engine: Engine, name: str) -> None:
         values = self.compute().items()
         renamed = {name + key.removeprefix("average_precision"): value for key, value in values}
         replace_values(engine, [name], renamed)
+
+
+def _scan_weights(scans: Sequence[LabelledScan]) -> FloatArray:
+    """How much each scan of known label counts, among all ``scans``."""
+    known = [scan.is_known for scan in scans]
+    years, event = np.array([(scan.followed_years, scan.event) for scan in scans]).T
+    if np.isnan(event).any():
+        return np.ones(sum(known))
+    return censoring_weights(years, event, year=np.inf)[known]

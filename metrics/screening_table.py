@@ -7,6 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from metrics.bootstrap_interval import FloatArray
+from metrics.check_scans import BoolArray
+
 SCREENS = 1000
 
 
@@ -29,7 +32,11 @@ class ScreeningTable(NamedTuple):
 
 
 def screening_table(
-    recalled: npt.ArrayLike, cancer: npt.ArrayLike, *, prevalence: float | None = None
+    recalled: npt.ArrayLike,
+    cancer: npt.ArrayLike,
+    weights: npt.ArrayLike,
+    *,
+    prevalence: float | None = None,
 ) -> ScreeningTable:
     """Counts per 1,000 screens, at the cohort's own prevalence or re-weighted to another.
 
@@ -39,6 +46,7 @@ def screening_table(
     Args:
         recalled: ``(scans,)`` of bool.
         cancer: ``(scans,)`` of bool.
+        weights: ``(scans,)``, how much each counts, above 0.
         prevalence: share of cancers from 0 to 1; None keeps the cohort's.
 
     Raises:
@@ -46,28 +54,30 @@ def screening_table(
             that the cohort lacks.
     """
     is_recalled, is_cancer = np.asarray(recalled, dtype=bool), np.asarray(cancer, dtype=bool)
-    if is_recalled.ndim != 1 or is_recalled.shape != is_cancer.shape or not len(is_cancer):
+    weight = np.asarray(weights, dtype=np.float64)
+    shapes = is_recalled.shape, is_cancer.shape, weight.shape
+    if is_recalled.ndim != 1 or len(set(shapes)) > 1 or not len(is_cancer):
         raise ValueError(
-            "recalled and cancer must be (scans,) of at least one, "
-            f"got {is_recalled.shape} and {is_cancer.shape}"
+            "recalled, cancer and weights must be (scans,) of at least one, "
+            f"got {shapes[0]}, {shapes[1]} and {shapes[2]}"
         )
-    share = float(is_cancer.mean()) if prevalence is None else prevalence
+    share = _share(is_cancer, weight) if prevalence is None else prevalence
     if not 0 <= share <= 1:
         raise ValueError(f"prevalence must be from 0 to 1, got {share}")
-    for name, weight, members in (
+    for name, portion, members in (
         ("positives", share, is_cancer),
         ("negatives", 1 - share, ~is_cancer),
     ):
-        if weight > 0 and not members.any():
+        if portion > 0 and not members.any():
             raise ValueError(
                 f"a screening table of prevalence {share:g} needs {name}, "
                 f"got 0 in {len(is_cancer)} scans"
             )
     cancers, healthy = SCREENS * share, SCREENS * (1 - share)
-    found = cancers * _share(is_recalled[is_cancer])
-    false_alarms = healthy * _share(is_recalled[~is_cancer])
+    found = cancers * _share(is_recalled[is_cancer], weight[is_cancer])
+    false_alarms = healthy * _share(is_recalled[~is_cancer], weight[~is_cancer])
     return ScreeningTable(share, found + false_alarms, found, cancers - found, false_alarms)
 
 
-def _share(members: npt.NDArray[np.bool_]) -> float:
-    return float(members.mean()) if len(members) else 0.0
+def _share(members: BoolArray, weights: FloatArray) -> float:
+    return float(np.average(members, weights=weights)) if len(members) else 0.0

@@ -15,7 +15,8 @@ from ignite.metrics import Metric
 from metrics.auroc import weighted_auroc
 from metrics.batch_scans import FollowedScan, followed_scans
 from metrics.bootstrap_interval import FloatArray
-from metrics.check_scans import BoolArray, check_weights, checked_survival
+from metrics.censoring_weights import uncensored_probability
+from metrics.check_scans import check_weights, checked_survival
 from metrics.epoch_values import WarnOnce, replace_values, value_with_interval
 from metrics.gather_ranks import gather_ranks
 
@@ -24,10 +25,10 @@ logger = logging.getLogger(__name__)
 
 def weighted_time_dependent_auc(
     scores: npt.ArrayLike,
-    event_years: npt.ArrayLike,
-    event: npt.ArrayLike,
     weights: FloatArray,
     *,
+    event_years: npt.ArrayLike,
+    event: npt.ArrayLike,
     year: float,
 ) -> FloatArray:
     """Cumulative/dynamic AUC at a year under each row of ``weights`` ``(resamples, scans)``.
@@ -39,9 +40,9 @@ def weighted_time_dependent_auc(
 
     Args:
         scores: ``(scans,)``, higher for an event by ``year``.
+        weights: how often each scan counts.
         event_years: ``(scans,)``, years to the event or to the end of follow-up.
         event: ``(scans,)``, 1 for an event and 0 where follow-up ended without.
-        weights: how often each scan counts.
         year: the time, in years.
 
     Returns:
@@ -55,30 +56,13 @@ def weighted_time_dependent_auc(
     check_weights(weights, len(score))
     is_case = is_event & (years <= year)
     compared = is_case | (years > year)
-    uncensored = np.where(is_case, _uncensored_probability(years, is_event, weights), 1)
+    probability = uncensored_probability(years, is_event, weights, until="at")
+    uncensored = np.where(is_case, probability, 1)
     # Where it is 0 nobody was followed for longer, and there is no AUC whatever the weight.
     compared_weights = np.divide(
         weights, uncensored, out=np.zeros_like(weights), where=uncensored > 0
     )
     return weighted_auroc(score[compared], is_case[compared], compared_weights[:, compared])
-
-
-def _uncensored_probability(
-    years: FloatArray, is_event: BoolArray, weights: FloatArray
-) -> FloatArray:
-    """Kaplan-Meier estimate that a scan is not yet censored at each scan's own time.
-
-    Where times tie, events come before censoring. Returns ``(resamples, scans)``.
-    """
-    order = np.lexsort((~is_event, years))
-    drawn = weights[:, order]
-    at_risk = drawn[:, ::-1].cumsum(axis=1)[:, ::-1]
-    # One factor per scan: those of tied scans multiply to the one factor of their time.
-    censored = np.divide(
-        drawn * ~is_event[order], at_risk, out=np.zeros_like(drawn), where=at_risk > 0
-    )
-    uncensored = np.cumprod(1 - censored, axis=1)
-    return uncensored[:, np.searchsorted(years[order], years, side="right") - 1]
 
 
 class TimeDependentAuc(Metric):
@@ -121,7 +105,9 @@ class TimeDependentAuc(Metric):
         patient_ids = [scan.patient_id for scan in scans]
         values: dict[str, float] = {}
         for year, score in zip(self._years, scores.T, strict=True):
-            statistic = partial(weighted_time_dependent_auc, score, years, event, year=year)
+            statistic = partial(
+                weighted_time_dependent_auc, score, event_years=years, event=event, year=year
+            )
             values |= value_with_interval(f"auc_year_{year}", statistic, patient_ids)
         undefined = [str(year) for year in self._years if f"auc_year_{year}" not in values]
         if undefined:

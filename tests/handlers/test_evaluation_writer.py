@@ -80,6 +80,7 @@ TARGETS = [
     "lost_boxes",
     "patient_id",
 ]
+FOLLOW_UP = ["event", "event_years"]
 BROKEN = {"image": "d", "patient_id": "broken", "risk": 1, "sign": 1.0}
 
 
@@ -91,7 +92,7 @@ def _run(items, output_dir: Path, *, years: int = 1, **settings) -> EvaluationWr
         device=torch.device("cpu"),
         val_data_loader=DataLoader(dataset, batch_size=2, num_workers=0),
         network=ScoresFromTheImage(years),
-        prepare_batch=PrepareTargets(TARGETS),
+        prepare_batch=PrepareTargets([*TARGETS, *FOLLOW_UP] if years > 1 else TARGETS),
         key_val_metric={"auroc": Auroc(output_transform=transform)},
         additional_metrics={"where": AttentionLocalization(output_transform=transform)},
         val_handlers=[writer],
@@ -116,7 +117,8 @@ def test_numbers_by_hand(tmp_path):
     evaluation = _evaluation(tmp_path)
     assert evaluation["intended_use"] == "Research use only; not for clinical decisions."
     assert [evaluation[key] for key in ("datalist", "synthetic")] == ["phantoms", True]
-    assert [evaluation[key] for key in ("scans", "positives", "failed")] == [3, 2, []]
+    assert [evaluation[key] for key in ("scans", "known_scans", "positives")] == [3, 3, 2]
+    assert evaluation["failed"] == []
     # Attention .1 .2 .3 .4 on a lesion of the second and fourth cell; turned around for p3.
     turned = np.array([1 / 0.2, 1 / 0.4]).sum() / np.array([10, 5, 10 / 3, 2.5]).sum()
     assert evaluation["metrics"]["attention_mass"] == pytest.approx((0.6 + turned) / 2)
@@ -221,10 +223,12 @@ def test_calibrated_numbers_by_hand(tmp_path):
     assert not any("risk_year_1" in row for row in rows)
 
     metrics = evaluation["metrics"]
-    assert metrics["brier"] == pytest.approx(brier_score(raw, labels))
-    assert metrics["brier_calibrated"] == pytest.approx(brier_score(risks, labels))
-    assert metrics["ece"] == pytest.approx(expected_calibration_error(raw, labels))
-    assert metrics["ece_calibrated"] == pytest.approx(expected_calibration_error(risks, labels))
+    assert metrics["brier"] == pytest.approx(brier_score(raw, labels, np.ones(12)))
+    assert metrics["brier_calibrated"] == pytest.approx(brier_score(risks, labels, np.ones(12)))
+    assert metrics["ece"] == pytest.approx(expected_calibration_error(raw, labels, np.ones(12)))
+    assert metrics["ece_calibrated"] == pytest.approx(
+        expected_calibration_error(risks, labels, np.ones(12))
+    )
     assert "brier_low" not in metrics  # of five patients only
     assert evaluation["ece_bins"] == 10
 
@@ -268,7 +272,11 @@ def test_intervals_over_patients(tmp_path):
     labels = [item["risk"] for item in items]
     risks = [float(row["calibrated_risk"]) for row in _rows(tmp_path)]
     expected = calibration_errors(
-        risks, labels, [item["patient_id"] for item in items], suffix="_calibrated"
+        risks,
+        labels,
+        np.ones(24),
+        patient_ids=[item["patient_id"] for item in items],
+        suffix="_calibrated",
     )
     assert set(expected) == {
         name + end
@@ -289,23 +297,73 @@ def test_without_the_file_it_stays_uncalibrated(tmp_path):
     assert {row["calibrated_risk"] for row in _rows(tmp_path)} == {""}
 
 
+def _followed(items, years: int, event_years: list[float]) -> list[dict[str, Any]]:
+    """The items as a yearly network's, with their years to diagnosis or to the end of follow-up."""
+    return [
+        {
+            **item,
+            "years": years,
+            "known": float(item["risk"] or end >= years),
+            "event": torch.tensor([float(item["risk"])]),
+            "event_years": torch.tensor([end]),
+        }
+        for item, end in zip(items, event_years, strict=True)
+    ]
+
+
 def test_years(tmp_path):
-    items = [{**item, "years": 3, "known": 1.0} for item in COHORT]
-    items[4]["known"] = 0.0  # followed for two years only
-    _run(items, tmp_path, years=3, calibration=_write(CALIBRATION, tmp_path))
+    ends = [1.0, 3.0, 2.5, 1.5, 1.25, 0.5, 2.0, 2.5, 3.0, 1.0, 4.0, 2.5]
+    items = _followed(COHORT, 3, ends)
+    path = _write(CALIBRATION, tmp_path)
+    _run(items, tmp_path, years=3, calibration=path, screening_prevalence=0.02)
     rows, evaluation = _rows(tmp_path), _evaluation(tmp_path)
     logit = np.log(0.4) + OFFSETS[0]
     yearly = [float(rows[0][f"risk_year_{year}"]) for year in (1, 2, 3)]
     assert yearly == pytest.approx(_sigmoid(2 * (logit + np.array([-2, -1, 0])) - 0.5))
     assert rows[0]["calibrated_risk"] == rows[0]["risk_year_3"]
     assert [row["risk"] for row in rows][3:6] == ["1", "", "1"]
-    assert (evaluation["scans"], evaluation["positives"]) == (12, 8)
-    known = [row for row in rows if row["risk"]]
-    assert evaluation["metrics"]["brier"] == pytest.approx(
-        brier_score(
-            [float(row["predicted_risk"]) for row in known], [int(row["risk"]) for row in known]
-        )
-    )
+    counts = [evaluation[key] for key in ("scans", "known_scans", "positives")]
+    assert counts == [12, 10, 8]
+    assert [float(row["event_years"]) for row in rows] == ends
+    # The first censored is one of nine at 1.25 years, the second one of four at 2.5 years.
+    uncensored = [1 if end <= 1.25 else 8 / 9 if end <= 2.5 else 8 / 9 * 3 / 4 for end in ends]
+    weights = np.array([1 / share for share in uncensored])
+    known = np.array([row["risk"] != "" for row in rows])
+    assert [row["weight"] == "" for row in rows] == (~known).tolist()
+    assert [float(row["weight"]) for row in rows if row["weight"]] == pytest.approx(weights[known])
+
+    labels = np.array([item["risk"] for item in items])[known]
+    risks = np.array([float(row["calibrated_risk"]) for row in rows])[known]
+    raw = np.array([float(row["predicted_risk"]) for row in rows])[known]
+    weights, metrics = weights[known], evaluation["metrics"]
+    for suffix, forecast in (("", raw), ("_calibrated", risks)):
+        brier = brier_score(forecast, labels, weights)
+        assert metrics[f"brier{suffix}"] == pytest.approx(brier)
+        ece = expected_calibration_error(forecast, labels, weights)
+        assert metrics[f"ece{suffix}"] == pytest.approx(ece)
+    cancer, recalled = labels == 1, risks >= 0.4
+    sensitivity = np.average(recalled[cancer], weights=weights[cancer])
+    assert 0 < sensitivity < 1
+    assert metrics["sensitivity"] == pytest.approx(sensitivity)
+    cohort = evaluation["screening"]["cohort"]
+    prevalence = weights[cancer].sum() / weights.sum()
+    assert cohort["prevalence"] == pytest.approx(prevalence)
+    assert cohort["found"] == pytest.approx(1000 * prevalence * sensitivity)
+    assert evaluation["screening"]["reweighted"]["found"] == pytest.approx(20 * sensitivity)
+
+
+def test_when_nobody_healthy_is_followed_to_the_last_year(tmp_path, caplog):
+    """No weight tells how many stay healthy; the sensitivity needs no such number."""
+    items = _followed(COHORT, 3, [1.0, 2.0] * 6)
+    (tmp_path / "reliability.png").touch()
+    _run(items, tmp_path, years=3, calibration=_write(CALIBRATION, tmp_path))
+    evaluation = _evaluation(tmp_path)
+    assert {"sensitivity"} == {
+        name for name in ("brier", "ece_calibrated", "sensitivity") if name in evaluation["metrics"]
+    }
+    assert (evaluation["known_scans"], evaluation["screening"]) == (8, None)
+    assert not (tmp_path / "reliability.png").exists()
+    assert "followed to the last year, got 0 in 8 scans of known label" in caplog.text
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -359,7 +417,7 @@ def test_no_cancer_has_no_reweighted_table(tmp_path, caplog):
 def test_the_picture_says_phantoms(tmp_path, monkeypatch):
     titles = []
 
-    def keep(risks, labels, path, *, title):
+    def keep(risks, labels, weights, *, path, title):
         titles.append((title, list(risks)))
 
     monkeypatch.setattr("handlers.evaluation_writer.reliability_picture", keep)

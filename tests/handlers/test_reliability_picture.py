@@ -25,7 +25,9 @@ def drawn(monkeypatch) -> list[Figure]:
 def test_points_counts_and_title(tmp_path, drawn):
     risks, labels = np.repeat([0.1, 0.4, 0.8], 8), np.array([0] * 8 + [1, 0] * 4 + [1] * 8)
     path = tmp_path / "reliability.png"
-    reliability_picture({"before": risks, "after": risks**2}, labels, path, title="24 phantoms")
+    reliability_picture(
+        {"before": risks, "after": risks**2}, labels, np.ones(24), path=path, title="24 phantoms"
+    )
     assert matplotlib.image.imread(path).shape[1] == 1040
     (figure,) = drawn
     assert figure.get_suptitle() == "24 phantoms"
@@ -40,6 +42,6 @@ def test_points_counts_and_title(tmp_path, drawn):
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_scan(label, tmp_path):
-    reliability_picture({"before": [0.3]}, [label], tmp_path / "r.png", title="one scan")
+    reliability_picture({"before": [0.3]}, [label], [1], path=tmp_path / "r.png", title="one scan")
     assert (tmp_path / "r.png").exists()
     assert len(list(tmp_path.iterdir())) == 1

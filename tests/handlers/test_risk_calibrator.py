@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from handlers import PrepareTargets, RiskCalibrator, TrainingCheckpoints
-from metrics import MeanLossTerms, platt_scaling
+from metrics import MeanLossTerms, censoring_weights, platt_scaling
 from networks import read_calibration
 
 EVIDENCE = torch.cat([torch.linspace(-2, 1, 12), torch.linspace(-1, 2, 8)])
@@ -51,16 +51,27 @@ class _DistanceFromTwo(nn.Module):
         return 0 * self.terms(outputs, targets)["loss"]
 
 
+# Of scans with cancer the years to it; of the others those of the follow-up.
+EVENT_YEARS = [3.0, 0.5, 1.5, 3.0, 2.5, 4.0, 1.5, 3.0, 0.5, 3.0, 3.5, 2.5]
+EVENT_YEARS += [2.9, 2.75, 2.8, 0.5, 0.75, 0.4, 0.6, 0.25]
+
+
 def _items(labels: Sequence[int], years: int) -> list[dict[str, Any]]:
-    return [
-        {
-            "image": EVIDENCE[scan],
-            "risk": torch.full((years,), float(label)),
-            "risk_known": torch.ones(years),
-            "patient_id": f"p{scan // 2}",
-        }
-        for scan, label in enumerate(labels)
-    ]
+    within = torch.arange(1, years + 1)
+    items = []
+    for scan, label in enumerate(labels):
+        follow_up: dict[str, Any] = {"risk": torch.tensor([float(label)])}
+        if years > 1:
+            end = EVENT_YEARS[scan]
+            follow_up = {
+                "risk": ((within >= end) & bool(label)).float(),
+                "risk_known": ((within <= end) | bool(label)).float(),
+                "event": torch.tensor([float(label)]),
+                "event_years": torch.tensor([end]),
+            }
+        same = {"image": EVIDENCE[scan], "risk_known": torch.ones(1), "patient_id": f"p{scan // 2}"}
+        items.append(same | follow_up)
+    return items
 
 
 def _train(
@@ -77,7 +88,8 @@ def _train(
     network = _Factor(years)
     loss = _DistanceFromTwo(network)
     data: Any = _items(labels, years)
-    prepare = PrepareTargets(["risk", "risk_known", "patient_id"])
+    follow_up = ["event", "event_years"] if years > 1 else []
+    prepare = PrepareTargets(["risk", "risk_known", "patient_id", *follow_up])
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(data, batch_size=3),
@@ -161,13 +173,26 @@ def test_years_share_one_calibration_and_the_last_has_the_threshold(tmp_path):
     _train(tmp_path, [2.0], years=3)
     calibration = read_calibration(tmp_path / "calibration.json")
     assert calibration is not None
-    steps = torch.arange(-2, 1)
-    logits = 2.0 * EVIDENCE[:, None] + steps
-    labels = np.repeat(np.array(LABELS)[:, None], 3, axis=1)
-    expected = platt_scaling(logits.numpy(), labels, np.ones_like(labels))
+    logits = 2.0 * EVIDENCE[:, None] + torch.arange(-2, 1)
+    items = _items(LABELS, 3)
+    risk, known = (
+        np.array([item[key].numpy() for item in items]) for key in ("risk", "risk_known")
+    )
+    weights = np.zeros((20, 3))
+    for year in (1, 2, 3):
+        weights[:, year - 1] = censoring_weights(EVENT_YEARS, LABELS, year=year)
+    weights *= known
+    expected = platt_scaling(logits.numpy(), risk, weights)
     assert (calibration.slope, calibration.intercept) == pytest.approx(expected, rel=1e-4)
-    assert calibration.threshold == pytest.approx(float(calibration.risk(logits)[12 + 2, -1]))
-    assert (calibration.scans, calibration.positives) == (20, 8)
+    assert expected != pytest.approx(platt_scaling(logits.numpy(), risk, known), rel=0.05)
+    # Of the twelve without cancer two are known in no year, and six in all three.
+    assert (calibration.scans, calibration.positives) == (int(known.any(axis=1).sum()), 8)
+    # The threshold is the highest at which three quarters of the weight of the cancers are found.
+    risks, weight = calibration.risk(logits)[12:, -1].numpy(), weights[12:, -1]
+    found = [weight[risks >= threshold].sum() / weight.sum() for threshold in risks]
+    best = max(t for t, share in zip(risks, found, strict=True) if share >= 0.75)
+    assert calibration.threshold == pytest.approx(float(best))
+    assert best < np.sort(risks)[2]  # which is what finds six of eight
 
 
 @pytest.mark.parametrize(

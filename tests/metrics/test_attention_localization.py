@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from metrics import AttentionLocalization, attention_localization
+from metrics import AttentionLocalization, attention_localization, bootstrap_interval
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -19,7 +19,6 @@ def test_the_lectures_example() -> None:
     scans = attention_localization(scores, torch.tensor([[[0.0, 1.0], [0.0, 1.0]]]))
     assert scans.mass.item() == pytest.approx(0.6)
     assert scans.chance.item() == 0.5
-    assert scans.mass_over_chance.item() == pytest.approx(1.2)
     assert scans.hit.item() == 1
 
 
@@ -36,15 +35,13 @@ def test_agrees_with_a_naive_loop(feature: tuple[int, ...]) -> None:
         chance = sum(lesion) / len(lesion)
         assert scans.mass[i].item() == pytest.approx(mass, rel=1e-5)
         assert scans.chance[i].item() == pytest.approx(chance, rel=1e-6)
-        assert scans.mass_over_chance[i].item() == pytest.approx(mass / chance, rel=1e-5)
         assert scans.hit[i].item() == lesion[int(np.argmax(cells))]
 
 
 def test_an_empty_mask_has_a_chance_of_zero_and_nothing_else() -> None:
     scans = attention_localization(torch.randn(2, 3, 3), torch.zeros(2, 3, 3))
     assert scans.chance.tolist() == [0, 0]
-    assert scans.mass.isnan().all() and scans.mass_over_chance.isnan().all()
-    assert scans.hit.isnan().all()
+    assert scans.mass.isnan().all() and scans.hit.isnan().all()
 
 
 def test_cells_that_tie_for_the_peak_share_the_hit() -> None:
@@ -53,7 +50,7 @@ def test_cells_that_tie_for_the_peak_share_the_hit() -> None:
     scores = torch.tensor([[0.0, 0.0, 0.0, 0.0], [5.0, 5.0, 1.0, 1.0]])
     scans = attention_localization(scores, mask)
     assert scans.hit.tolist() == [0.25, 0.5]
-    assert scans.mass_over_chance[0].item() == 1
+    assert scans.mass[0].item() == scans.chance[0].item()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -95,6 +92,7 @@ def _update(
 ) -> None:
     targets: dict[str, object] = {
         "box_mask": mask,
+        "box_distance_mm": torch.full(mask[:, :1].shape, math.inf),
         "side_mask": torch.ones_like(mask[:, :1]),
         "side": ["none"] * len(scores),
         "patient_id": [f"p{first_patient + i}" for i in range(len(scores))],
@@ -123,6 +121,11 @@ def test_the_metric_averages_the_scans_with_a_lesion() -> None:
     )
     assert values["hit_rate"] == pytest.approx(scans.hit.mean().item())
     assert values["attention_mass_low"] < values["attention_mass"] < values["attention_mass_high"]
+    patients = [f"p{i}" for i in lesion]
+    mass, chance = scans.mass.double().numpy(), scans.chance.double().numpy()
+    interval = bootstrap_interval(lambda drawn: (drawn @ mass) / (drawn @ chance), patients)
+    ends = [values[f"attention_mass_over_chance_{end}"] for end in ("low", "high")]
+    assert ends == pytest.approx(interval[:2])
     assert values["hit_rate_low"] <= values["hit_rate"] <= values["hit_rate_high"]
     assert not any(math.isnan(value) for value in values.values())
 
@@ -130,8 +133,7 @@ def test_the_metric_averages_the_scans_with_a_lesion() -> None:
 def test_no_lesion_leaves_only_their_count() -> None:
     metric = AttentionLocalization()
     assert metric.compute() == _NOTHING
-    nowhere = torch.full((3, 1, 4, 4), math.inf)
-    _update(metric, torch.randn(3, 2, 4, 4), torch.zeros(3, 1, 4, 4), 0, box_distance_mm=nowhere)
+    _update(metric, torch.randn(3, 2, 4, 4), torch.zeros(3, 1, 4, 4), 0)
     assert metric.compute() == _NOTHING
 
 

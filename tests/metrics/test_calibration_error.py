@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
-from ignite.engine import Engine
 from sklearn.metrics import brier_score_loss
 
 from metrics import (
-    CalibrationError,
     bootstrap_interval,
     brier_score,
     calibration_errors,
@@ -43,10 +40,12 @@ def _ece_by_loop(risks, labels) -> float:
 @pytest.mark.parametrize("steps", [4, 10**6])  # with and without ties
 def test_against_scikit_learn_and_a_plain_loop(scans, steps):
     risks, labels = _cohort(scans, steps)
-    assert brier_score(risks, labels) == pytest.approx(
+    assert brier_score(risks, labels, np.ones(len(risks))) == pytest.approx(
         brier_score_loss(labels, risks, pos_label=1, labels=[0, 1])
     )
-    assert expected_calibration_error(risks, labels) == pytest.approx(_ece_by_loop(risks, labels))
+    assert expected_calibration_error(risks, labels, np.ones(len(risks))) == pytest.approx(
+        _ece_by_loop(risks, labels)
+    )
 
 
 def test_by_hand():
@@ -54,13 +53,17 @@ def test_by_hand():
     risks = np.repeat(np.linspace(0.05, 0.95, 10), 2)
     labels = np.array([0, 0] * 5 + [1, 1] * 5)
     gaps = [0.05, 0.15, 0.25, 0.35, 0.45]
-    assert expected_calibration_error(risks, labels) == pytest.approx(np.mean(gaps))
-    assert brier_score(risks, labels) == pytest.approx(np.mean(np.square(gaps)))
+    assert expected_calibration_error(risks, labels, np.ones(len(risks))) == pytest.approx(
+        np.mean(gaps)
+    )
+    assert brier_score(risks, labels, np.ones(len(risks))) == pytest.approx(
+        np.mean(np.square(gaps))
+    )
 
 
 def test_equal_mass_bins():
     risks, labels = _cohort(57)
-    bins = reliability_bins(risks, labels)
+    bins = reliability_bins(risks, labels, np.ones(len(risks)))
     assert sorted(bins.scans) == [5] * 3 + [6] * 7
     expected = [
         (risks[scans].mean(), labels[scans].mean(), len(scans))
@@ -71,14 +74,14 @@ def test_equal_mass_bins():
 
 def test_ties_share_a_bin_whatever_the_order():
     risks, labels = np.full(40, 0.25), np.array([1] * 10 + [0] * 30)
-    assert expected_calibration_error(risks, labels) == 0
-    assert reliability_bins(risks, labels).scans.tolist() == [40]
+    assert expected_calibration_error(risks, labels, np.ones(len(risks))) == 0
+    assert reliability_bins(risks, labels, np.ones(len(risks))).scans.tolist() == [40]
 
 
 def test_intervals_against_a_plain_loop():
     risks, labels = _cohort(40)
     patients = [f"p{i // 2}" for i in range(40)]
-    errors = calibration_errors(risks, labels, patients, suffix="_after")
+    errors = calibration_errors(risks, labels, np.ones(40), patient_ids=patients, suffix="_after")
     bins = _bins_by_loop(risks)
 
     def ece(weights):
@@ -95,8 +98,40 @@ def test_intervals_against_a_plain_loop():
 
     interval = bootstrap_interval(ece, patients)
     assert (errors["ece_after_low"], errors["ece_after_high"]) == pytest.approx(interval[:2])
-    assert errors["brier_after"] == pytest.approx(brier_score(risks, labels))
+    assert errors["brier_after"] == pytest.approx(brier_score(risks, labels, np.ones(len(risks))))
     assert errors["brier_after_low"] < errors["brier_after"] < errors["brier_after_high"]
+
+
+def test_weights_by_hand():
+    """Three bins of one scan: 3/6, 2/6 and 1/6 of the weight, apart by .2, .5 and .1."""
+    risks, labels, weights = [0.2, 0.5, 0.9], [0, 1, 1], [3, 2, 1]
+    gaps = np.array([0.2, 0.5, 0.1])
+    assert brier_score(risks, labels, weights) == pytest.approx((weights @ gaps**2) / 6)
+    assert expected_calibration_error(risks, labels, weights) == pytest.approx(weights @ gaps / 6)
+    errors = calibration_errors(risks, labels, weights, patient_ids=["a", "b", "c"])
+    assert errors == pytest.approx({"brier": weights @ gaps**2 / 6, "ece": weights @ gaps / 6})
+
+
+def test_a_bin_has_the_weighted_share():
+    """Tied scans share a bin: .4 three times in the first, with one cancer of weight 2 in 5."""
+    bins = reliability_bins([0.4, 0.4, 0.4, 0.8], [1, 0, 0, 1], [2, 1, 2, 7])
+    assert (bins.observed.tolist(), bins.scans.tolist()) == ([0.4, 1], [3, 1])
+    assert bins.mean_risk == pytest.approx([0.4, 0.8])
+
+
+def test_weights_are_in_the_intervals():
+    """A scan of twice the weight acts as two scans of its patient; equal bins of two risks."""
+    risks, labels = np.tile([0.3, 0.8], 12), (np.arange(24) % 3 == 0).astype(int)
+    patients, times = [f"p{i // 2}" for i in range(24)], np.arange(24) % 4 + 1
+    weighted = calibration_errors(risks, labels, times, patient_ids=patients)
+    repeated = calibration_errors(
+        np.repeat(risks, times),
+        np.repeat(labels, times),
+        np.ones(times.sum()),
+        patient_ids=np.repeat(patients, times).tolist(),
+    )
+    assert len(weighted) == 6
+    assert weighted == pytest.approx(repeated)
 
 
 @pytest.mark.parametrize(
@@ -112,37 +147,4 @@ def test_intervals_against_a_plain_loop():
 def test_what_has_no_error_is_refused(risks, labels, sentence):
     for function in (brier_score, expected_calibration_error, reliability_bins):
         with pytest.raises(ValueError, match=sentence):
-            function(risks, labels)
-
-
-def _epoch(batches) -> dict[str, float]:
-    engine = Engine(lambda _engine, batch: batch)
-    CalibrationError().attach(engine, "calibration")
-    return engine.run(batches).metrics
-
-
-def _batch(logits, labels, known, first: int):
-    return {"logits": torch.tensor(logits)}, {
-        "risk": torch.tensor(labels, dtype=torch.float32),
-        "risk_known": torch.tensor(known, dtype=torch.float32),
-        "patient_id": [f"p{first + i}" for i in range(len(labels))],
-    }
-
-
-def test_the_metric_judges_the_last_year_where_it_is_known():
-    batches = [
-        _batch([[-5.0, 0.5], [0.1, 2.0]], [[0, 1], [0, 0]], [[1, 1], [1, 0]], 0),
-        _batch([[-1.0, -0.5]], [[0, 0]], [[1, 1]], 2),
-    ]
-    risks = 1 / (1 + np.exp([-0.5, 0.5]))
-    metrics = _epoch(batches)
-    assert metrics["brier"] == pytest.approx(brier_score(risks, [1, 0]))
-    assert metrics["ece"] == pytest.approx(expected_calibration_error(risks, [1, 0]))
-    assert set(metrics) == {"brier", "ece"}  # two patients have no interval
-
-
-def test_nothing_of_an_epoch_before_outlives_one_without_labels():
-    engine = Engine(lambda _engine, batch: batch)
-    CalibrationError().attach(engine, "calibration")
-    assert "ece" in engine.run([_batch([[0.5]], [[1]], [[1]], 0)]).metrics
-    assert engine.run([_batch([[0.5]], [[1]], [[0]], 0)]).metrics == {}
+            function(risks, labels, np.ones(len(risks)))

@@ -11,7 +11,11 @@ from metrics import Concordance, weighted_concordance
 
 
 def _plain(scores: list[float], event_years: list[float], event: list[int]) -> float:
-    return float(weighted_concordance(scores, event_years, event, np.ones((1, len(scores))))[0])
+    return float(
+        weighted_concordance(
+            scores, np.ones((1, len(scores))), event_years=event_years, event=event
+        )[0]
+    )
 
 
 def _reference(scores: np.ndarray, years: np.ndarray, event: np.ndarray) -> float:
@@ -40,7 +44,7 @@ def test_weights_act_as_repeated_scans_of_scikit_survival(levels: int, event_rat
     expected = [
         _reference(*(np.repeat(column, row) for column in (scores, years, event))) for row in counts
     ]
-    values = weighted_concordance(scores, years, event, counts.astype(float))
+    values = weighted_concordance(scores, counts.astype(float), event_years=years, event=event)
     assert values == pytest.approx(expected, abs=1e-12)
 
 
@@ -48,28 +52,30 @@ def test_blocks_of_events_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     scores, years, event = rng.normal(size=50), rng.random(50), rng.random(50) < 0.5
     weights = rng.random((4, 50))
-    whole = weighted_concordance(scores, years, event, weights)
+    whole = weighted_concordance(scores, weights, event_years=years, event=event)
     monkeypatch.setattr("metrics.concordance._BLOCK_ELEMENTS", 120)
-    assert weighted_concordance(scores, years, event, weights) == pytest.approx(whole, abs=1e-12)
+    assert weighted_concordance(scores, weights, event_years=years, event=event) == pytest.approx(
+        whole, abs=1e-12
+    )
 
 
 def test_a_row_without_a_comparable_pair_has_no_value() -> None:
     weights = np.array([[1.0, 1.0, 0.0], [0.0, 1.0, 1.0]])
-    values = weighted_concordance([2, 1, 0], [1, 2, 3], [1, 0, 0], weights)
+    values = weighted_concordance([2, 1, 0], weights, event_years=[1, 2, 3], event=[1, 0, 0])
     assert values[0] == 1 and np.isnan(values[1])
-    assert np.isnan(weighted_concordance([], [], [], np.ones((2, 0)))).all()
+    assert np.isnan(weighted_concordance([], np.ones((2, 0)), event_years=[], event=[])).all()
 
 
 def test_bad_input_is_refused() -> None:
     ones = np.ones((1, 2))
     with pytest.raises(ValueError, match="event must be 0 or 1, got 2"):
-        weighted_concordance([0, 1], [1, 2], [0, 2], ones)
+        weighted_concordance([0, 1], ones, event_years=[1, 2], event=[0, 2])
     with pytest.raises(ValueError, match=r"event_years must be \(2,\) as the scores, got \(3,\)"):
-        weighted_concordance([0, 1], [1, 2, 3], [0, 1], ones)
+        weighted_concordance([0, 1], ones, event_years=[1, 2, 3], event=[0, 1])
     with pytest.raises(ValueError, match="event_years must be finite, got nan"):
-        weighted_concordance([0, 1], [1, np.nan], [0, 1], ones)
+        weighted_concordance([0, 1], ones, event_years=[1, np.nan], event=[0, 1])
     with pytest.raises(ValueError, match=r"weights must be \(resamples, 2\), got \(1, 3\)"):
-        weighted_concordance([0, 1], [1, 2], [0, 1], np.ones((1, 3)))
+        weighted_concordance([0, 1], np.ones((1, 3)), event_years=[1, 2], event=[0, 1])
 
 
 def _run(metric: Concordance, event: torch.Tensor) -> tuple[Engine, torch.Tensor, torch.Tensor]:

@@ -44,7 +44,9 @@ def test_one_logit_as_scikit_learn_does_it(scale):
 
 def test_years_against_a_plain_loop():
     logits, labels = _cohort(40, years=3)
-    known = np.random.default_rng(1).random(labels.shape) < 0.7
+    rng = np.random.default_rng(1)
+    known = rng.random(labels.shape) < 0.7
+    weights = known * (1 + 4 * rng.random(labels.shape))
     positives = sum(labels[i, 2] == 1 and known[i, 2] for i in range(40))
     negatives = sum(labels[i, 2] == 0 and known[i, 2] for i in range(40))
 
@@ -53,11 +55,13 @@ def test_years_against_a_plain_loop():
         for i, year in zip(*np.nonzero(known), strict=True):
             risk = 1 / (1 + np.exp(-(parameters[0] * logits[i, year] + parameters[1])))
             target = (positives + 1) / (positives + 2) if labels[i, year] else 1 / (negatives + 2)
-            total -= target * np.log(risk) + (1 - target) * np.log(1 - risk)
+            likelihood = target * np.log(risk) + (1 - target) * np.log(1 - risk)
+            total -= weights[i, year] * likelihood
         return total
 
     expected = minimize(loss, [0.1, 0.0], method="Nelder-Mead", options={"xatol": 1e-8}).x
-    np.testing.assert_allclose(platt_scaling(logits, labels, known), expected, rtol=1e-4, atol=1e-4)
+    fitted = platt_scaling(logits, labels, weights)
+    np.testing.assert_allclose(fitted, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_what_is_not_known_changes_nothing():

@@ -9,7 +9,12 @@ import torch
 from ignite.engine import Engine
 from sklearn.metrics import average_precision_score
 
-from metrics import ScanAveragePrecision, bootstrap_interval, weighted_scan_average_precision
+from metrics import (
+    ScanAveragePrecision,
+    bootstrap_interval,
+    censoring_weights,
+    weighted_scan_average_precision,
+)
 
 
 def _plain(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -83,6 +88,29 @@ def test_the_metric_judges_the_last_year_under_the_attached_name() -> None:
     assert set(values) == {"val_ap", "val_ap_low", "val_ap_high"}
     assert values["val_ap"] == pytest.approx(average_precision_score(labels[:-1], scores))
     assert values["val_ap_low"] < values["val_ap"] < values["val_ap_high"]
+
+
+def test_scans_of_a_yearly_network_have_their_censoring_weights() -> None:
+    rng = np.random.default_rng(4)
+    event, years = rng.random(60) < 0.5, np.round(rng.random(60) * 8, 1)
+    known = event | (years >= 6)
+    label = event & (years <= 6)
+    scores = rng.normal(size=60) + label
+    targets = {
+        "risk": torch.tensor(label)[:, None].expand(60, 6).float(),
+        "risk_known": torch.tensor(known)[:, None].expand(60, 6).float(),
+        "event": torch.tensor(event)[:, None].float(),
+        "event_years": torch.tensor(years)[:, None],
+        "patient_id": [f"p{index}" for index in range(60)],
+    }
+    metric = ScanAveragePrecision()
+    metric.update(({"logits": torch.tensor(scores)[:, None].expand(60, 6)}, targets))
+    weights = censoring_weights(years, event, year=6)[known]
+    expected = average_precision_score(label[known], scores[known], sample_weight=weights)
+    values = metric.compute()
+    assert values["average_precision"] == pytest.approx(expected)
+    assert abs(expected - average_precision_score(label[known], scores[known])) > 0.02
+    assert values["average_precision_low"] < expected < values["average_precision_high"]
 
 
 @pytest.mark.parametrize(("label", "positives"), [(0, 0), (1, 5)])

@@ -38,7 +38,9 @@ def test_hand_value() -> None:
     # Of four, one is censored at 1 year: the probability of that not to happen is 3 / 4 for the
     # event at 2 years (four were at risk), so that event weighs 4 / 3 and the one at 0.5 years 1.
     scores, years, event = [1, 9, 3, 2, 2], [0.5, 1, 2, 3, 4], [1, 0, 1, 0, 0]
-    values = weighted_time_dependent_auc(scores, years, event, np.ones((1, 5)), year=2)
+    values = weighted_time_dependent_auc(
+        scores, np.ones((1, 5)), event_years=years, event=event, year=2
+    )
     assert values == pytest.approx((0 * 1 + 1 * 4 / 3) / (1 + 4 / 3))
 
 
@@ -53,31 +55,43 @@ def test_weights_act_as_repeated_scans_of_scikit_survival(levels: int, year: flo
         _reference(np.repeat(scores, row), np.repeat(years, row), np.repeat(event, row), year)
         for row in counts
     ]
-    values = weighted_time_dependent_auc(scores, years, event, counts.astype(float), year=year)
+    values = weighted_time_dependent_auc(
+        scores, counts.astype(float), event_years=years, event=event, year=year
+    )
     assert values == pytest.approx(expected, abs=1e-12)
 
 
 def test_without_censoring_it_is_the_auroc_of_the_year() -> None:
     scores, years, _ = _cohort(3, 6)
-    values = weighted_time_dependent_auc(scores, years, np.ones(80), np.ones((1, 80)), year=3)
+    values = weighted_time_dependent_auc(
+        scores, np.ones((1, 80)), event_years=years, event=np.ones(80), year=3
+    )
     assert values == pytest.approx(roc_auc_score(years <= 3, scores), abs=1e-12)
 
 
 def test_a_row_without_cases_or_controls_has_no_value() -> None:
     scores, years, event = [3, 2, 1, 0], [1, 1, 2, 2], [1, 0, 1, 0]
     weights = np.array([[1.0, 1, 1, 1], [0, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])
-    values = weighted_time_dependent_auc(scores, years, event, weights, year=1)
+    values = weighted_time_dependent_auc(scores, weights, event_years=years, event=event, year=1)
     assert values[0] == 1 and np.isnan(values[1:]).all()
     # At the last time of all nobody is left, though its censoring leaves a probability of 0.
-    assert np.isnan(weighted_time_dependent_auc(scores, years, event, weights, year=2)).all()
-    assert np.isnan(weighted_time_dependent_auc([], [], [], np.ones((2, 0)), year=1)).all()
+    assert np.isnan(
+        weighted_time_dependent_auc(scores, weights, event_years=years, event=event, year=2)
+    ).all()
+    assert np.isnan(
+        weighted_time_dependent_auc([], np.ones((2, 0)), event_years=[], event=[], year=1)
+    ).all()
 
 
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="event_years must be finite, got inf"):
-        weighted_time_dependent_auc([0, 1], [1, np.inf], [0, 1], np.ones((1, 2)), year=1)
+        weighted_time_dependent_auc(
+            [0, 1], np.ones((1, 2)), event_years=[1, np.inf], event=[0, 1], year=1
+        )
     with pytest.raises(ValueError, match=r"weights must be \(resamples, 2\), got \(1, 3\)"):
-        weighted_time_dependent_auc([0, 1], [1, 2], [0, 1], np.ones((1, 3)), year=1)
+        weighted_time_dependent_auc(
+            [0, 1], np.ones((1, 3)), event_years=[1, 2], event=[0, 1], year=1
+        )
 
 
 def _run(
@@ -138,8 +152,8 @@ def test_a_thousand_resamples_of_a_thousand_scans_take_a_second_at_most() -> Non
     ids = [f"p{index}" for index in range(1000)]
     for statistic in (
         partial(weighted_scan_average_precision, scores, event),
-        partial(weighted_concordance, scores, years, event),
-        partial(weighted_time_dependent_auc, scores, years, event, year=3),
+        partial(weighted_concordance, scores, event_years=years, event=event),
+        partial(weighted_time_dependent_auc, scores, event_years=years, event=event, year=3),
     ):
         start = time.process_time()
         bootstrap_interval(statistic, ids)
