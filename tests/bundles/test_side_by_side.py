@@ -11,6 +11,8 @@ import pytest
 
 from bundles.side_by_side import Job, run_side_by_side
 
+pytestmark = pytest.mark.usefixtures("terminal_signals")
+
 Ended = list[tuple[str, str, int]]
 
 

@@ -11,6 +11,8 @@ from ignite.engine import Engine, Events
 
 from handlers.stop_on_interrupt import StopOnInterrupt
 
+pytestmark = pytest.mark.usefixtures("terminal_signals")
+
 
 def send(number: int = signal.SIGINT) -> None:
     """Send a signal to this process and let Python deliver it."""
