@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from metrics import (
     weighted_mean,
     weighted_median,
 )
-from metrics.bootstrap_interval import FloatArray
+from metrics.bootstrap_interval import FloatArray, weighted_ratio
 from metrics.paired_differences import Statistic
 
 Columns = dict[str, list[str]]
@@ -99,13 +99,13 @@ def measure_arms(
 
 
 def _statistic(kind: str, columns: FloatArray) -> Statistic:
-    if kind == "auroc":
-        return partial(weighted_auroc, columns[0], columns[1])
-    if kind == "mean":
-        return partial(weighted_mean, columns[0])
-    if kind == "median":
-        return partial(weighted_median, columns[0])
-    return lambda weights: weighted_mean(columns[0], weights) / weighted_mean(columns[1], weights)
+    statistics: dict[str, Callable[..., FloatArray]] = {
+        "auroc": weighted_auroc,
+        "mean": weighted_mean,
+        "median": weighted_median,
+        "ratio_of_means": weighted_ratio,
+    }
+    return partial(statistics[kind], *columns)
 
 
 def _column(table: Columns, name: str) -> list[str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from metrics import attention_localization, censoring_weights
-from metrics.attention_peak import attention_side, peak_distance
+from metrics import censoring_weights, judged_attention
 from networks.risk_calibration import RiskCalibration
 
 COLUMNS = (
@@ -90,23 +89,19 @@ def weighted_rows(rows: Sequence[Mapping[str, Any]], years: int) -> list[dict[st
 
 
 def _localization(scores: torch.Tensor, targets: Mapping[str, Any]) -> dict[str, list[Any]]:
-    lesion = attention_localization(scores, targets["box_mask"].amax(dim=1))
-    side_hit = attention_side(scores, targets["side_mask"][:, 0])
-    for scan, side in enumerate(targets["side"]):
-        if side not in ("left", "right"):  # any peak within the lungs would be right
-            side_hit[scan] = torch.nan
+    judged = judged_attention(scores, targets)
     return {
-        "attention_mass": _values(lesion.mass),
-        "chance": _values(lesion.chance),
-        "hit": _values(lesion.hit),
-        "peak_distance_mm": _values(peak_distance(scores, targets["box_distance_mm"][:, 0])),
+        "attention_mass": _values(scan.mass for scan in judged),
+        "chance": _values(scan.chance for scan in judged),
+        "hit": _values(scan.hit for scan in judged),
+        "peak_distance_mm": _values(scan.distance_mm for scan in judged),
         "side": list(targets["side"]),
-        "side_hit": _values(side_hit),
+        "side_hit": _values(scan.side_hit for scan in judged),
     }
 
 
-def _values(column: torch.Tensor) -> list[float | None]:
-    return [None if math.isnan(value) else value for value in column.tolist()]
+def _values(column: Iterable[float]) -> list[float | None]:
+    return [None if math.isnan(value) else value for value in column]
 
 
 def _check_finite(logits: torch.Tensor, patient_ids: Sequence[str]) -> None:

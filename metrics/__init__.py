@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from metrics.attention_localization import (
     AttentionLocalization,
+    JudgedAttention,
     ScanLocalization,
     attention_localization,
+    judged_attention,
 )
 from metrics.attention_peak import attention_side, peak_distance
 from metrics.auroc import Auroc, auroc, weighted_auroc
@@ -57,6 +59,7 @@ __all__ = [
     "Estimate",
     "Froc",
     "FrocIntervals",
+    "JudgedAttention",
     "MatchedMarks",
     "MeanLossTerms",
     "NoCalibrationError",
@@ -81,6 +84,7 @@ __all__ = [
     "froc_intervals",
     "froc_sensitivities",
     "gather_ranks",
+    "judged_attention",
     "match_marks",
     "paired_differences",
     "peak_distance",

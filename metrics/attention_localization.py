@@ -13,12 +13,10 @@ from ignite.engine import Engine
 from ignite.metrics import Metric
 
 from metrics.attention_peak import attention_side, peak_distance, peak_mean
-from metrics.bootstrap_interval import FloatArray, weighted_mean
+from metrics.bootstrap_interval import FloatArray, weighted_mean, weighted_ratio
 from metrics.epoch_values import replace_values, value_with_interval
 from metrics.gather_ranks import gather_ranks
 from metrics.weighted_median import weighted_median
-
-_ONE_SIDED = ("left", "right")
 
 
 class ScanLocalization(NamedTuple):
@@ -69,6 +67,47 @@ def attention_localization(scores: torch.Tensor, mask: torch.Tensor) -> ScanLoca
     return ScanLocalization(mass, chance, hit)
 
 
+class JudgedAttention(NamedTuple):
+    """Where one head looked in one scan, NaN where the scan has no such value.
+
+    Attributes:
+        mass: as ``chance`` and ``hit``, of :class:`metrics.ScanLocalization`.
+        chance: share of the cells that are lesion.
+        hit: 1 if the peak lies in the lesion.
+        distance_mm: from the peak to the nearest box (:func:`metrics.peak_distance`).
+        side_hit: 1 if the peak lies in the lung with the cancer; only where that is one lung, for
+            in both any peak within the lungs would be right.
+    """
+
+    mass: float
+    chance: float
+    hit: float
+    distance_mm: float
+    side_hit: float
+
+
+def judged_attention(scores: torch.Tensor, targets: Mapping[str, Any]) -> list[JudgedAttention]:
+    """One entry per scan of a batch.
+
+    Args:
+        scores: ``(B, *feature)`` of one head, before the softmax over the feature cells.
+        targets: ``box_mask`` ``(B, L, *feature)``, whose union over L is the lesion, ``side_mask``
+            and ``box_distance_mm`` ``(B, 1, *feature)``, and ``side``, one word per scan.
+
+    Raises:
+        ValueError: shapes differ, or scores have no softmax (NaN, or infinity ahead of all).
+    """
+    lesion = attention_localization(scores, targets["box_mask"].amax(dim=1))
+    distance_mm = peak_distance(scores, targets["box_distance_mm"][:, 0])
+    side_hits = attention_side(scores, targets["side_mask"][:, 0]).tolist()
+    one_sided = [
+        hit if side in ("left", "right") else math.nan
+        for hit, side in zip(side_hits, targets["side"], strict=True)
+    ]
+    columns = (*(column.tolist() for column in (*lesion, distance_mm)), one_sided)
+    return [JudgedAttention(*row) for row in zip(*columns, strict=True)]
+
+
 class AttentionLocalization(Metric):
     """Where one attention head looked, over the scans of an epoch and all ranks.
 
@@ -103,39 +142,27 @@ class AttentionLocalization(Metric):
         super().__init__(output_transform=output_transform, metrics_result_mode="flatten")
 
     def reset(self) -> None:
-        self._scans: list[_JudgedScan] = []
+        self._scans: list[tuple[str, JudgedAttention]] = []
 
     def update(self, output: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
         outputs, targets = output
-        scores = outputs["scores"][:, self._head]
-        lesion = attention_localization(scores, targets["box_mask"].amax(dim=1))
-        side_hit = attention_side(scores, targets["side_mask"][:, 0]).tolist()
-        columns = (
-            targets["patient_id"],
-            lesion.mass.tolist(),
-            lesion.chance.tolist(),
-            lesion.hit.tolist(),
-            peak_distance(scores, targets["box_distance_mm"][:, 0]).tolist(),
-            (
-                hit if side in _ONE_SIDED else math.nan
-                for hit, side in zip(side_hit, targets["side"], strict=True)
-            ),
-        )
-        self._scans.extend(_JudgedScan(*row) for row in zip(*columns, strict=True))
+        judged = judged_attention(outputs["scores"][:, self._head], targets)
+        self._scans.extend(zip(targets["patient_id"], judged, strict=True))
 
     def compute(self) -> dict[str, float]:
         scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        patients, judged = [patient for patient, _ in scans], [scan for _, scan in scans]
         values: dict[str, float] = {
-            "lesion_scans": sum(scan.chance > 0 for scan in scans),
-            "distance_scans": sum(not math.isnan(scan.distance_mm) for scan in scans),
-            "side_scans": sum(not math.isnan(scan.side_hit) for scan in scans),
+            "lesion_scans": sum(scan.chance > 0 for scan in judged),
+            "distance_scans": sum(not math.isnan(scan.distance_mm) for scan in judged),
+            "side_scans": sum(not math.isnan(scan.side_hit) for scan in judged),
         }
         for name, fields, average in _AVERAGES:
-            rows = [[getattr(scan, field) for field in fields] for scan in scans]
+            rows = [[getattr(scan, field) for field in fields] for scan in judged]
             defined = [place for place, row in enumerate(rows) if not any(map(math.isnan, row))]
             if defined:
                 columns = np.array([rows[place] for place in defined]).T
-                patient_ids = [scans[place].patient_id for place in defined]
+                patient_ids = [patients[place] for place in defined]
                 values |= value_with_interval(name, partial(average, *columns), patient_ids)
         return values
 
@@ -143,25 +170,10 @@ class AttentionLocalization(Metric):
         replace_values(engine, (name for name, _, _ in _AVERAGES), self.compute())
 
 
-class _JudgedScan(NamedTuple):
-    """What is kept of a scan, NaN where it has no such value."""
-
-    patient_id: str
-    mass: float
-    chance: float
-    hit: float
-    distance_mm: float
-    side_hit: float
-
-
-def _ratio_of_means(values: FloatArray, others: FloatArray, weights: FloatArray) -> FloatArray:
-    return weighted_mean(values, weights) / weighted_mean(others, weights)
-
-
 # Name of the metric, fields of the scan, and how they are averaged.
 _AVERAGES: tuple[tuple[str, tuple[str, ...], Callable[..., FloatArray]], ...] = (
     ("attention_mass", ("mass",), weighted_mean),
-    ("attention_mass_over_chance", ("mass", "chance"), _ratio_of_means),
+    ("attention_mass_over_chance", ("mass", "chance"), weighted_ratio),
     ("hit_rate", ("hit",), weighted_mean),
     ("peak_distance_mm", ("distance_mm",), weighted_median),
     ("side_accuracy", ("side_hit",), weighted_mean),

@@ -94,6 +94,11 @@ def weighted_mean(values: npt.ArrayLike, weights: FloatArray) -> FloatArray:
     return weights @ np.asarray(values, dtype=np.float64) / weights.sum(axis=1)
 
 
+def weighted_ratio(values: npt.ArrayLike, others: npt.ArrayLike, weights: FloatArray) -> FloatArray:
+    """The mean of ``values`` over that of ``others``, as `weighted_mean` takes them."""
+    return weighted_mean(values, weights) / weighted_mean(others, weights)
+
+
 def _percentile_interval(values: FloatArray) -> BootstrapInterval:
     defined = values[~np.isnan(values)]
     if len(defined) < MIN_DEFINED_FRACTION * len(values):
