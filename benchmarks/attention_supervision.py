@@ -14,9 +14,9 @@ from bundles.run_folders import runs_folder
 from cohorts import CohortSettings, ScannerSettings, make_cohort
 
 BUNDLE = "lung_ct_cancer_risk"
-# Set before any comparison, by plain training alone: on nodules of 8 to 30 mm among benign ones it
-# stayed at chance, whatever was tried. So nodules are 12 mm or more, and cancers come with more
-# emphysema, a sign without a place, which tells them apart with an AUROC of 0.75 at best.
+# Set before any comparison, by trials of plain training alone: on nodules without another sign it
+# stayed near chance. So cancers come with more emphysema, a sign without a place, which tells them
+# apart with an AUROC of about 0.75.
 COHORT = CohortSettings(
     training=240,
     validation=60,
