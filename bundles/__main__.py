@@ -54,7 +54,8 @@ def train(options: argparse.Namespace) -> None:
         resume_bundle(options.bundle, options.resume, settings)
         print(f"trained: {options.resume.parent}")
         return
-    run_dir = new_run(options.bundle, "-".join(options.overlay) or "train")
+    names = [Path(overlay).stem for overlay in options.overlay]
+    run_dir = new_run(options.bundle, "-".join(names) or "train")
     overrides = {**_places(options, run_dir), "run_name": run_dir.name, **settings}
     run_bundle(options.bundle, "train", overlays=options.overlay, overrides=overrides)
     print(f"trained: {overrides['run_dir']}")

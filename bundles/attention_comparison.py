@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from handlers.lps_planes import PLANE_VIEWS, LpsPlanes
-from handlers.three_planes import LUNG_WINDOW_HU, OVERLAY_COLOURS
+from bundles.axial_slice import draw_axial_slice
+from bundles.predicted_scans import predicted_scans
 
-AXIAL = PLANE_VIEWS[0]
-SHOWN_MULTIPLES = (10.0, 1000.0)  # of uniform attention, for every map alike
+CANCER = {"edgecolor": "lime"}
 
 
 def draw_attention_comparison(
@@ -37,18 +32,18 @@ def draw_attention_comparison(
     columns = len(predictions) + 1
     figure = Figure(figsize=(4.2 * columns, 3.9 * len(items) + 0.5), facecolor="black")
     axes = figure.subplots(len(items), columns, squeeze=False)
-    results = {title: _by_scan(folder) for title, folder in predictions.items()}
+    results = {title: predicted_scans(folder) for title, folder in predictions.items()}
     for row, item in zip(axes, items, strict=True):
         scan: Any = nib.load(item["image"])
         boxes_mm = _cancer_boxes_mm(item)
-        planes = LpsPlanes(scan.affine, scan.shape)
-        _draw(row[0], planes, scan, box_mm=boxes_mm[0])
+        cancer = {"centre_ras_mm": boxes_mm[0][:3], "boxes_mm": [(boxes_mm[0], CANCER)]}
+        draw_axial_slice(row[0], scan, **cancer)
         row[0].set_title(f"{item['patient_id']}: cancer in the box", color="white", fontsize=10)
         for axis, (title, folder) in zip(row[1:], predictions.items(), strict=True):
             result = results[title][item["image"]]
             volume: Any = nib.load(folder / result["attention"])
             attention = volume.get_fdata(dtype=np.float32)
-            _draw(axis, planes, scan, box_mm=boxes_mm[0], attention=attention)
+            draw_axial_slice(axis, scan, **cancer, attention=attention)
             away_mm = distance_to_boxes_mm(np.array(result["peak_ras_mm"]), boxes_mm)
             peak = "peak in the cancer" if away_mm == 0 else f"peak {away_mm:.0f} mm from it"
             text = f"{title}: risk {result['raw_risk']:.2f}, {peak}"
@@ -66,35 +61,3 @@ def distance_to_boxes_mm(point_mm: np.ndarray, boxes_mm: np.ndarray) -> float:
 def _cancer_boxes_mm(item: Mapping[str, Any]) -> np.ndarray:
     pairs = zip(item["boxes"], item["box_labels"], strict=True)
     return np.array([box for box, label in pairs if label == 1])
-
-
-def _by_scan(folder: Path) -> dict[str, dict[str, Any]]:
-    content = json.loads((folder / "predictions.json").read_text())
-    return {scan["scan"]: scan for scan in content["scans"]}
-
-
-def _draw(
-    axis: Axes,
-    planes: LpsPlanes,
-    scan: Any,
-    *,
-    box_mm: np.ndarray,
-    attention: np.ndarray | None = None,
-) -> None:
-    centre_voxel = np.linalg.inv(scan.affine) @ [*box_mm[:3], 1]
-    centre_mm = planes.millimetres(centre_voxel[:3] + 0.5)
-    size_mm = planes.size_mm
-    extent = (0.0, size_mm[AXIAL.column], size_mm[AXIAL.row], 0.0)
-    low_hu, high_hu = LUNG_WINDOW_HU
-    hu = planes.cut(np.asanyarray(scan.dataobj), AXIAL, centre_mm)
-    axis.imshow(hu, cmap="gray", vmin=low_hu, vmax=high_hu, extent=extent)
-    if attention is not None:
-        shown = planes.cut(attention, AXIAL, centre_mm)
-        shown = np.ma.masked_less(shown, SHOWN_MULTIPLES[0])
-        scale = LogNorm(*SHOWN_MULTIPLES, clip=True)
-        axis.imshow(shown, cmap=OVERLAY_COLOURS, norm=scale, alpha=0.6, extent=extent)
-    # Margin of a few mm, so that the outline leaves the lesion visible.
-    width_mm, height_mm = box_mm[3:5] + 8
-    corner = (centre_mm[AXIAL.column] - width_mm / 2, centre_mm[AXIAL.row] - height_mm / 2)
-    axis.add_patch(Rectangle(corner, width_mm, height_mm, fill=False, edgecolor="lime"))
-    axis.set_axis_off()

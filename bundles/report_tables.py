@@ -9,6 +9,13 @@ from typing import Any
 from bundles.comparison_table import NOT_MEASURED, difference_cell, value_cell
 
 CALIBRATION_ERRORS = {"brier": "Brier score", "ece": "expected calibration error (ECE)"}
+DETECTION_SCORES = {
+    "cpm": "sensitivity, mean of 1/8 to 8 false marks a scan (CPM)",
+    "sensitivity_at_0.125": "sensitivity at 1/8 false mark a scan",
+    "sensitivity_at_1": "sensitivity at 1 false mark a scan",
+    "sensitivity_at_8": "sensitivity at 8 false marks a scan",
+    "average_precision_10": "average precision at IoU 0.1",
+}
 OUTCOMES = ("recalled", "found", "missed", "false_alarms")
 
 
@@ -69,6 +76,31 @@ def recall_table(screening: Mapping[str, Any]) -> str:
             rows.append([f"{cancers}, {place}", *outcomes])
     head = [f"of {screens:,} screens", *(name.replace("_", " ") for name in OUTCOMES)]
     return _table(head, rows)
+
+
+def detection_table(metrics: Mapping[str, float | None]) -> str:
+    """A detector's FROC in a few numbers.
+
+    Args:
+        metrics: of an ``evaluation.json``.
+    """
+    rows = [[title, _metric(metrics, name)] for name, title in DETECTION_SCORES.items()]
+    return _table(["", "held-out phantoms"], rows)
+
+
+def size_table(by_size: Mapping[str, Mapping[str, Any]]) -> str:
+    """The nodules of each size, and the share of them that a detector found.
+
+    Args:
+        by_size: of an ``evaluation.json``.
+    """
+    shown = {name: DETECTION_SCORES[name] for name in ("cpm", "sensitivity_at_1")}
+    rows = [
+        [name.replace("_", " "), str(values["nodules"]), *(_metric(values, key) for key in shown)]
+        for name, values in by_size.items()
+        if values["nodules"]
+    ]
+    return _table(["size", "nodules", *shown.values()], rows)
 
 
 def _metric(metrics: Mapping[str, float | None], name: str) -> str:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from handlers.attention_map import AttentionPeak, attention_map, attention_peak
+from handlers.detection_evaluation import DetectionEvaluation
+from handlers.detection_pictures import DetectionPictures
+from handlers.detection_report import DetectionReport
+from handlers.early_stopping import EarlyStopping
 from handlers.epoch_report import EpochReport
-from handlers.evaluation_writer import EvaluationWriter
 from handlers.example_pictures import ExamplePictures
+from handlers.gradient_clipping import GradientClipping
 from handlers.mlflow_tracking import MlflowTracking
 from handlers.prepare_targets import PrepareTargets
 from handlers.reliability_picture import reliability_picture
 from handlers.risk_calibrator import RiskCalibrator
-from handlers.risk_writer import RiskWriter
+from handlers.risk_evaluation import RiskEvaluation
+from handlers.risk_report import RiskReport
+from handlers.scan_writer import ScanWriter
 from handlers.stop_on_interrupt import StopOnInterrupt
 from handlers.three_planes import three_planes
 from handlers.trained_weights import TrainedWeights
@@ -19,13 +25,19 @@ from handlers.training_curves import TrainingCurves, draw_curves
 
 __all__ = [
     "AttentionPeak",
+    "DetectionEvaluation",
+    "DetectionPictures",
+    "DetectionReport",
+    "EarlyStopping",
     "EpochReport",
-    "EvaluationWriter",
     "ExamplePictures",
+    "GradientClipping",
     "MlflowTracking",
     "PrepareTargets",
     "RiskCalibrator",
-    "RiskWriter",
+    "RiskEvaluation",
+    "RiskReport",
+    "ScanWriter",
     "StopOnInterrupt",
     "TrainedWeights",
     "TrainingCheckpoints",

@@ -1,24 +1,21 @@
-"""Pictures of a few validation scans while a network trains."""
+"""Pictures of the attention in a few validation scans while a network trains."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from ignite.engine import Events
 from monai.data import MetaTensor
 from monai.engines import Evaluator
 from scipy import ndimage
 
-from cohorts.replaced_file import replaced_file
 from handlers.attention_map import SHOWN_FROM, attention_map, attention_peak
+from handlers.first_examples import FirstExamples
 from handlers.three_planes import three_planes
-from handlers.writable_folder import writable_folder
 from transforms import attention_to_scan
-
-EXAMPLES = 3
 
 
 class ExamplePictures:
@@ -35,42 +32,32 @@ class ExamplePictures:
     """
 
     def __init__(self, run_dir: str | Path, evaluator: Evaluator, head: int = 0) -> None:
-        self.folder = Path(run_dir) / "pictures"
-        self.evaluator = evaluator
         self.head = head
-        self._drawn = 0
+        self._examples = FirstExamples(run_dir, evaluator, shows=_has_lesion, draw=self._draw)
 
-    def attach(self, _engine: Any) -> None:
+    def attach(self, engine: Any) -> None:
         """Follow the evaluator; listed with the trainer's handlers, as those of a run are."""
-        self.evaluator.add_event_handler(Events.EPOCH_STARTED, self._begin)
-        self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self._draw)
+        self._examples.attach(engine)
 
-    def _begin(self) -> None:
-        writable_folder(self.folder)
-        self._drawn = 0
-
-    def _draw(self, engine: Evaluator) -> None:
-        output = engine.state.output
-        targets, mask = output["label"], output["label"]["box_mask"][0].amax(dim=0)
-        if self._drawn == EXAMPLES or not mask.any():
-            return
-        self._drawn += 1
-        image = output["image"][0].cpu()
-        scores = output["pred"]["scores"][0, self.head].detach().cpu()
-        attention = attention_map(scores, image)
-        name = str(targets["patient_id"][0])
+    def _draw(self, output: Mapping[str, Any], epoch: int, path: Path) -> None:
+        image, targets = output["image"][0].cpu(), output["label"]
+        attention = attention_map(output["pred"]["scores"][0, self.head], image)
+        mask = targets["box_mask"][0].amax(dim=0).cpu()
         risk = float(output["pred"]["logits"][0, -1].sigmoid())
-        with replaced_file(self.folder / f"{name}.png") as partial:
-            three_planes(
-                image,
-                attention_peak(attention, image).voxel,
-                partial,
-                overlay=attention_to_scan(attention, image),
-                overlay_from=SHOWN_FROM,
-                boxes_voxel=lesion_boxes(mask.cpu(), image),
-                title=f"{name}   risk {risk:.3f}   epoch {engine.state.epoch}",
-                window=(0.0, 1.0),
-            )
+        three_planes(
+            image,
+            attention_peak(attention, image).voxel,
+            path,
+            overlay=attention_to_scan(attention, image),
+            overlay_from=SHOWN_FROM,
+            boxes_voxel=lesion_boxes(mask, image),
+            title=f"{targets['patient_id'][0]}   risk {risk:.3f}   epoch {epoch}",
+            window=(0.0, 1.0),
+        )
+
+
+def _has_lesion(output: Mapping[str, Any]) -> bool:
+    return bool(output["label"]["box_mask"].any())
 
 
 def lesion_boxes(mask: torch.Tensor, image: MetaTensor) -> list[np.ndarray]:

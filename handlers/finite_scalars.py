@@ -9,12 +9,16 @@ from typing import Any
 import torch
 
 from metrics.auroc import UNDEFINED_AUROC
+from metrics.froc_metric import UNDEFINED_CPM
+
+_UNDEFINED = {"auroc": UNDEFINED_AUROC, "cpm": UNDEFINED_CPM}
 
 
 def finite_scalars(metrics: Mapping[str, Any]) -> dict[str, float | int | None]:
     """The single numbers among an engine's metrics, ready for JSON.
 
-    NaN, infinity and the stand-in for an AUROC of one class become None: there is no value.
+    NaN, infinity and the stand-ins for an AUROC of one class and for a CPM of no nodule become
+    None: there is no value.
     """
     scalars: dict[str, float | int | None] = {}
     for name, value in metrics.items():
@@ -22,6 +26,6 @@ def finite_scalars(metrics: Mapping[str, Any]) -> dict[str, float | int | None]:
             value = value.item()
         if not isinstance(value, (int, float)):
             continue
-        undefined = name.startswith("auroc") and value == UNDEFINED_AUROC
+        undefined = value == _UNDEFINED.get(name.split("_")[0])
         scalars[name] = value if math.isfinite(value) and not undefined else None
     return scalars

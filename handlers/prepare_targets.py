@@ -15,13 +15,14 @@ class PrepareTargets(PrepareBatch):
 
     Args:
         target_keys: keys of the targets; empty for inference.
-        with_attention: whether the network is asked for its attention scores too.
+        with_attention: whether the network is asked for its attention scores too; False for
+            networks that know no such argument.
 
     Returns of a call:
-        ``(image, targets, (), {"with_attention": ...})``. ``image`` stays a MetaTensor; targets
-        are plain tensors, since their geometry is the feature grid's and no one reads it from
-        there. ``risk`` and ``risk_known`` are float ``(B, Y)``, one year or more; lists such as
-        ``patient_id`` pass unchanged.
+        ``(image, targets, (), {"with_attention": True} or {})``. ``image`` stays a MetaTensor;
+        targets are plain tensors, since their geometry is the feature grid's and no one reads it
+        from there. ``risk`` and ``risk_known`` are float ``(B, Y)``, one year or more; lists such
+        as ``patient_id`` pass unchanged.
 
     Raises:
         ValueError: the batch lacks the image or a target.
@@ -58,4 +59,5 @@ class PrepareTargets(PrepareBatch):
         for key in {"risk", "risk_known"} & targets.keys():
             yearly = torch.as_tensor(targets[key], dtype=torch.float32)
             targets[key] = moved(yearly).reshape(len(yearly), -1)
-        return moved(batchdata["image"]), targets, (), {"with_attention": self.with_attention}
+        asked = {"with_attention": True} if self.with_attention else {}
+        return moved(batchdata["image"]), targets, (), asked

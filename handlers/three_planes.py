@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -28,7 +29,9 @@ OVERLAY_SHARE = 0.25  # of the overlay's maximum; below it the anatomy stays unt
 OVERLAY_ALPHA = 0.45
 # The dark end of "hot" would look like shadow on a grey image.
 OVERLAY_COLOURS = ListedColormap(matplotlib.colormaps["hot"](np.linspace(0.3, 0.9, 256)))
-MARK_COLOUR, BOX_COLOUR, TEXT_COLOUR = "deepskyblue", "lime", "white"
+MARK_COLOUR, TEXT_COLOUR = "deepskyblue", "white"
+BOX_LINE = {"edgecolor": "lime"}
+FOUND_LINE = {"edgecolor": "magenta", "linestyle": "--"}
 CROSS_GAP_MM, SCALE_BAR_MM = 15.0, 50.0
 WIDTH_INCH, HEIGHT_INCH, DPI = 16.0, 8.0, 100
 GAP_INCH, HEADER_INCH, FOOTER_INCH = 0.12, 0.6, 0.36
@@ -42,6 +45,7 @@ def three_planes(
     overlay: MetaTensor | None = None,
     overlay_from: float = 0.0,
     boxes_voxel: Sequence[npt.ArrayLike] = (),
+    found_voxel: Sequence[npt.ArrayLike] = (),
     title: str = "",
     window: tuple[float, float] = LUNG_WINDOW_HU,
 ) -> None:
@@ -60,6 +64,7 @@ def three_planes(
         overlay_from: lowest value shown.
         boxes_voxel: corners ``(h0, w0, d0, h1, w1, d1)``, half-open as slices are; each is
             outlined in the planes that cut it.
+        found_voxel: the same for boxes that a network found, in another colour and dashed.
         title: first line of the picture.
         window: values shown black and white.
 
@@ -81,7 +86,8 @@ def three_planes(
     affine = to_affine_nd(3, scan.affine.detach().cpu().numpy().astype(float))
     planes = LpsPlanes(affine, volume.shape)
     point_mm = planes.millimetres(_in_3d(index + 0.5, fill=0.5))
-    boxes_mm = [_box_mm(box, planes, rank) for box in boxes_voxel]
+    outlines = [(_box_mm(box, planes, rank), BOX_LINE) for box in boxes_voxel]
+    outlines += [(_box_mm(box, planes, rank), FOUND_LINE) for box in found_voxel]
     views = PLANE_VIEWS if rank == 3 else [_only_view(planes)]
 
     figure = Figure(facecolor="black")
@@ -95,7 +101,7 @@ def three_planes(
             strength = (planes.cut(heat, view, point_mm) - lowest) / (highest - lowest)
             _show(axes, view, planes.size_mm, _translucent(strength.clip(0, 1)), 0, 1)
         _mark(axes, view, point_mm, planes.size_mm)
-        _outline(axes, view, point_mm, boxes_mm)
+        _outline(axes, view, point_mm, outlines)
     if heat is not None:
         _explain(figure, lowest, highest)
     point_ras_mm = affine[:rank, :3] @ _in_3d(index, fill=0) + affine[:rank, 3]
@@ -211,14 +217,17 @@ def _text(axes: Axes, x: float, y: float, text: str, *, ha: str, va: str, size: 
 
 
 def _outline(
-    axes: Axes, view: PlaneView, point_mm: np.ndarray, boxes_mm: Sequence[np.ndarray]
+    axes: Axes,
+    view: PlaneView,
+    point_mm: np.ndarray,
+    outlines: Sequence[tuple[np.ndarray, dict[str, Any]]],
 ) -> None:
-    for low, high in boxes_mm:
+    for (low, high), line in outlines:
         if not low[view.normal] <= point_mm[view.normal] <= high[view.normal]:
             continue
         across, up = (high - low)[view.column], (high - low)[view.row]
         corner = low[view.column], low[view.row]
-        axes.add_patch(Rectangle(corner, across, up, fill=False, edgecolor=BOX_COLOUR, lw=1.2))
+        axes.add_patch(Rectangle(corner, across, up, fill=False, linewidth=1.2, **line))
 
 
 def _explain(figure: Figure, lowest: float, highest: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from losses.atss_match import CellMatches, atss_match
 from losses.attention_loss import AttentionLoss, attention_loss
 from losses.detection_loss import DetectionLoss
+from losses.hard_negative_loss import HardNegativeLoss
 from losses.lesion_attention_loss import lesion_attention_loss
 from losses.lesion_floor import lesion_floor
 from losses.risk_attention_loss import RiskAttentionLoss
@@ -14,6 +15,7 @@ __all__ = [
     "AttentionLoss",
     "CellMatches",
     "DetectionLoss",
+    "HardNegativeLoss",
     "RiskAttentionLoss",
     "atss_match",
     "attention_loss",

@@ -90,12 +90,14 @@ class DetectionLoss(nn.Module):
             "centre_loss": self.regression(offsets[where], offset).mean(dim=1),
             "size_loss": self.regression(log_sizes[where], log_size).mean(dim=1),
         }
-        if self.lambda_giou > 0:
-            entries["giou_loss"] = _giou_loss(offsets[where], log_sizes[where], positives)
         sums = {"box_p_loss": self.classification(logits, is_box).flatten(1).sum(dim=1)}
         for name, values in entries.items():
-            sums[name] = values.new_zeros(samples).index_add(0, positives.sample, values)
+            sums[name] = _by_sample(values, positives, samples)
         _check_finite(sums, targets["patient_id"])
+        if self.lambda_giou > 0:
+            giou_loss = _giou_loss(offsets[where], log_sizes[where], positives)
+            sums["giou_loss"] = _by_sample(giou_loss, positives, samples)
+            _check_finite(sums, targets["patient_id"])
 
         divisor = max(len(positives.cell), samples)
         terms = {name: by_sample.sum() / divisor for name, by_sample in sums.items()}
@@ -158,6 +160,11 @@ def _all_cells(levels: Sequence[torch.Tensor]) -> torch.Tensor:
     return cells.to(torch.promote_types(cells.dtype, torch.float32))
 
 
+def _by_sample(values: torch.Tensor, positives: _Positives, samples: int) -> torch.Tensor:
+    """Sums ``(B,)`` of a value of each positive cell ``(P,)``."""
+    return values.new_zeros(samples).index_add(0, positives.sample, values)
+
+
 def _giou_loss(
     offsets: torch.Tensor, log_sizes: torch.Tensor, positives: _Positives
 ) -> torch.Tensor:
@@ -172,10 +179,13 @@ def _giou_loss(
 
 
 def _check_finite(sums: Mapping[str, torch.Tensor], patient_ids: Sequence[str]) -> None:
-    """Name the first sample of which a term is not finite; ``sums`` are ``(B,)``."""
+    """Name the samples of which a term is not finite: all of them where a batch norm has spread
+    the fault of one. ``sums`` are ``(B,)``."""
     if bool(torch.stack(list(sums.values())).isfinite().all()):
         return
     for name, by_sample in sums.items():
-        for patient_id, value in zip(patient_ids, by_sample.tolist(), strict=True):
-            if not math.isfinite(value):
-                raise ValueError(f"{name} must be finite, got {value} for patient {patient_id}")
+        pairs = zip(by_sample.tolist(), patient_ids, strict=True)
+        # Each once: a batch may hold several patches of a patient.
+        bad = dict.fromkeys(f"{v} for patient {own}" for v, own in pairs if not math.isfinite(v))
+        if bad:
+            raise ValueError(f"{name} must be finite, got {', '.join(bad)}")

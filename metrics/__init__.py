@@ -29,15 +29,20 @@ from metrics.censoring_weights import censoring_weights
 from metrics.concordance import Concordance, weighted_concordance
 from metrics.froc_curve import (
     FrocIntervals,
+    froc_band,
     froc_difference,
     froc_intervals,
     froc_sensitivities,
+    rate_thresholds,
 )
 from metrics.froc_metric import Froc
+from metrics.froc_values import froc_values
 from metrics.gather_ranks import gather_ranks
 from metrics.luna16_csv import ScanPoints, read_findings, read_marks, read_series
-from metrics.match_marks import MatchedMarks, match_marks
+from metrics.marked_scan import MarkedScan, marked_scans, marks_and_nodules, matched_scans
+from metrics.match_marks import MatchedMarks, best_marks, match_marks
 from metrics.mean_loss_terms import MeanLossTerms
+from metrics.nodule_size import SIZE_CLASSES, size_class
 from metrics.operating_point import sensitivity_threshold
 from metrics.paired_differences import ArmEstimates, Estimate, paired_differences
 from metrics.platt_scaling import NoCalibrationError, PlattScaling, platt_scaling
@@ -50,6 +55,7 @@ from metrics.time_dependent_auc import TimeDependentAuc, weighted_time_dependent
 from metrics.weighted_median import weighted_median
 
 __all__ = [
+    "SIZE_CLASSES",
     "ArmEstimates",
     "AttentionLocalization",
     "Auroc",
@@ -60,6 +66,7 @@ __all__ = [
     "Froc",
     "FrocIntervals",
     "JudgedAttention",
+    "MarkedScan",
     "MatchedMarks",
     "MeanLossTerms",
     "NoCalibrationError",
@@ -75,26 +82,34 @@ __all__ = [
     "attention_side",
     "auroc",
     "average_precision",
+    "best_marks",
     "bootstrap_interval",
     "brier_score",
     "calibration_errors",
     "censoring_weights",
     "expected_calibration_error",
+    "froc_band",
     "froc_difference",
     "froc_intervals",
     "froc_sensitivities",
+    "froc_values",
     "gather_ranks",
     "judged_attention",
+    "marked_scans",
+    "marks_and_nodules",
     "match_marks",
+    "matched_scans",
     "paired_differences",
     "peak_distance",
     "platt_scaling",
+    "rate_thresholds",
     "read_findings",
     "read_marks",
     "read_series",
     "reliability_bins",
     "screening_table",
     "sensitivity_threshold",
+    "size_class",
     "weighted_auroc",
     "weighted_concordance",
     "weighted_mean",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,15 +22,42 @@ class FrocIntervals(NamedTuple):
     cpm: BootstrapInterval
 
 
-def froc_sensitivities(marks: MatchedMarks) -> FloatArray:
-    """Sensitivity ``(7,)`` at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan.
+def froc_sensitivities(
+    marks: MatchedMarks, rates: Sequence[float] = FALSE_POSITIVES_PER_SCAN
+) -> FloatArray:
+    """Sensitivity at each of ``rates``, by default 1/8 ... 8 false positives per scan.
 
-    Their mean is LUNA16's score, the competition performance metric (CPM). The curve is linear
-    between the scores that occur; missed nodules count in the denominator; where the marks end
-    short of a rate, their last sensitivity holds. Without any found nodule it is 0, where the
-    official evaluation has none.
+    The mean of those seven is LUNA16's score, the competition performance metric (CPM). The curve
+    is linear between the scores that occur; missed nodules count in the denominator; where the
+    marks end short of a rate, their last sensitivity holds. Without any found nodule it is 0, where
+    the official evaluation has none.
+
+    Args:
+        marks: of a cohort.
+        rates: rising, in false positives per scan.
+
+    Raises:
+        ValueError: no nodule in any scan, for which no sensitivity is defined.
     """
-    return next(_read_off(marks, [np.ones_like(marks.nodules)]))
+    if not marks.nodules.any():
+        raise ValueError(
+            f"a FROC curve needs at least one nodule, got 0 in {len(marks.nodules)} scans"
+        )
+    return next(_read_off(marks, [np.ones_like(marks.nodules)], rates))
+
+
+def rate_thresholds(marks: MatchedMarks) -> FloatArray:
+    """Lowest scores ``(7,)`` that let no more than 1/8 ... 8 false positives per scan pass.
+
+    All marks of one score pass together. Infinity where even the marks of the highest score are
+    too many, or where there is no mark; where the marks end short of a rate, the lowest score.
+    """
+    order, passing = _falling(marks.score)
+    false = np.cumsum(~marks.is_nodule[order])
+    last = passing[1:] - 1  # of the marks that share a score
+    scores = np.concatenate(([np.inf], marks.score[order][last]))
+    allowed = np.array(FALSE_POSITIVES_PER_SCAN) * len(marks.nodules)
+    return scores[np.searchsorted(false[last], allowed, side="right")]
 
 
 def froc_intervals(marks: MatchedMarks, *, resamples: int = 1000, seed: int = 0) -> FrocIntervals:
@@ -38,11 +65,18 @@ def froc_intervals(marks: MatchedMarks, *, resamples: int = 1000, seed: int = 0)
 
     Resamples in which no nodule was drawn have no value and are counted as ``skipped``.
     """
-    values = np.array(list(_read_off(marks, _draws(len(marks.nodules), resamples, seed))))
+    values = _resampled(marks, resamples, seed)
     return FrocIntervals(
         tuple(_ends(column) for column in values.T),
         _ends(values.mean(axis=1)),
     )
+
+
+def froc_band(
+    marks: MatchedMarks, rates: Sequence[float], *, resamples: int = 1000, seed: int = 0
+) -> tuple[BootstrapInterval, ...]:
+    """The intervals of :func:`froc_intervals` at other ``rates``, which rise."""
+    return tuple(_ends(column) for column in _resampled(marks, resamples, seed, rates).T)
 
 
 def froc_difference(
@@ -61,12 +95,19 @@ def froc_difference(
             f"got {marks.nodules.sum()} in {len(marks.nodules)} scans "
             f"and {others.nodules.sum()} in {len(others.nodules)}"
         )
-    ours, theirs = (
-        np.array(list(_read_off(side, _draws(len(side.nodules), resamples, seed)))).mean(axis=1)
-        for side in (marks, others)
-    )
+    ours, theirs = (_resampled(side, resamples, seed).mean(axis=1) for side in (marks, others))
     difference = froc_sensitivities(marks).mean() - froc_sensitivities(others).mean()
     return float(difference), _ends(ours - theirs)
+
+
+def _resampled(
+    marks: MatchedMarks,
+    resamples: int,
+    seed: int,
+    rates: Sequence[float] = FALSE_POSITIVES_PER_SCAN,
+) -> FloatArray:
+    """Sensitivities ``(resamples, rates)``; NaN in the rows of draws without a nodule."""
+    return np.array(list(_read_off(marks, _draws(len(marks.nodules), resamples, seed), rates)))
 
 
 def _draws(scan_count: int, resamples: int, seed: int) -> Iterator[IntArray]:
@@ -78,50 +119,74 @@ def _draws(scan_count: int, resamples: int, seed: int) -> Iterator[IntArray]:
         yield np.bincount(rng.integers(scan_count, size=scan_count), minlength=scan_count)
 
 
-def _read_off(marks: MatchedMarks, draws: Iterable[IntArray]) -> Iterator[FloatArray]:
-    """Sensitivities ``(7,)`` for each draw of scans; NaN where it has no nodule.
+def _falling(scores: FloatArray) -> tuple[IntArray, IntArray]:
+    """The order of falling scores, and how many of it each threshold lets through, from none."""
+    _, counts = np.unique(-scores, return_counts=True)
+    return np.argsort(-scores, kind="stable"), np.cumsum(np.append(0, counts))
+
+
+def _read_off(
+    marks: MatchedMarks,
+    draws: Iterable[IntArray],
+    rates: Sequence[float] = FALSE_POSITIVES_PER_SCAN,
+) -> Iterator[FloatArray]:
+    """Sensitivities ``(rates,)`` for each draw of scans; NaN where it has no nodule.
 
     Rates go through the same divisions and products as in the official evaluation: at 1/8 false
     positives in 888 scans a rate's last bit decides which nodules are to its left.
     """
-    order = np.argsort(-marks.score, kind="stable")
-    score, scan, is_nodule = marks.score[order], marks.scan[order], marks.is_nodule[order]
-    is_false = (~is_nodule).astype(np.float64)
-    changes = np.flatnonzero(score[1:] != score[:-1]) + 1
-    passing = np.concatenate(([0], changes, [len(score)]))  # marks that each threshold lets through
+    order, passing = _falling(marks.score)
+    scan, is_nodule = marks.scan[order], marks.is_nodule[order]
+    false_scan, found_scan = scan[~is_nodule], scan[is_nodule]
     scan_count = len(marks.nodules)
-    found_in_scan = np.bincount(scan, weights=is_nodule, minlength=scan_count)
-    false_in_scan = np.bincount(scan, weights=is_false, minlength=scan_count)
+    false_in_scan = np.bincount(false_scan, minlength=scan_count)
+    # Of the marks that each threshold lets through, and the last threshold by its false ones.
+    false_passing = np.append(0, np.cumsum(~is_nodule))[passing]
+    found_passing = passing - false_passing
+    threshold = np.searchsorted(false_passing, np.arange(len(false_scan) + 1), side="right") - 1
     # The curve is read up to here only; half as many false marks again suffice most draws.
-    last_false = FALSE_POSITIVES_PER_SCAN[-1] * scan_count
-    enough = int(np.searchsorted(np.cumsum(is_false), 1.5 * last_false))
-    leading = passing[: np.searchsorted(passing, enough) + 1]
+    last_false = rates[-1] * scan_count
+    enough = int(np.searchsorted(false_passing, 1.5 * last_false))
+    leading = false_passing[min(enough, len(passing) - 1)]
     for times in draws:
         nodules = float(times @ marks.nodules)
         if not nodules:
-            yield np.full(len(FALSE_POSITIVES_PER_SCAN), np.nan)
+            yield np.full(len(rates), np.nan)
             continue
-        weight = times.astype(np.float64)
-        found, false = _cumulative(weight.take(scan[: leading[-1]]), is_false, leading)
+        false, found = _cumulative(times, false_scan[:leading]), _cumulative(times, found_scan)
         if false[-1] <= last_false:
-            found, false = _cumulative(weight.take(scan), is_false, passing)
-        rates = _official_ratio(false, float(weight @ false_in_scan), scan_count)
-        sensitivity = _official_ratio(found, float(weight @ found_in_scan), nodules)
-        yield np.interp(FALSE_POSITIVES_PER_SCAN, rates, sensitivity)
+            false = _cumulative(times, false_scan)
+        false_total = float(times @ false_in_scan)
+        allowed = _allowed(np.asarray(rates), false_total, scan_count)
+        below = threshold[np.searchsorted(false, allowed, side="right") - 1]
+        # Of the whole curve, the points on either side of each rate.
+        points = np.sort(np.append(below, np.minimum(below + 1, len(passing) - 1)))
+        curve = _official_ratio(false[false_passing[points]], false_total, scan_count)
+        sensitivity = _official_ratio(found[found_passing[points]], float(found[-1]), nodules)
+        yield np.interp(rates, curve, sensitivity)
 
 
-def _cumulative(
-    weight: FloatArray, is_false: FloatArray, passing: IntArray
-) -> tuple[FloatArray, FloatArray]:
-    """Found nodules and false marks among the first marks, as many as each of ``passing``."""
-    passed, false = np.zeros(len(weight) + 1), np.zeros(len(weight) + 1)
-    np.cumsum(weight, out=passed[1:])
-    np.cumsum(weight * is_false[: len(weight)], out=false[1:])
-    false = false.take(passing)
-    return passed.take(passing) - false, false
+def _cumulative(times: IntArray, scan: IntArray) -> IntArray:
+    """How many of the first marks were drawn, from none to all; each in its ``scan``."""
+    drawn = np.zeros(len(scan) + 1, dtype=times.dtype)
+    np.cumsum(times.take(scan), out=drawn[1:])
+    return drawn
 
 
-def _official_ratio(counts: FloatArray, total: float, denominator: float) -> FloatArray:
+def _allowed(rates: FloatArray, total: float, scan_count: int) -> IntArray:
+    """The most false marks whose official rate is not above each of ``rates``.
+
+    Without rounding these were the whole ones in ``rates * scan_count``.
+    """
+    near = np.floor(rates * scan_count)
+    one_more = _official_ratio(near + 1, total, scan_count) <= rates
+    one_less = _official_ratio(near, total, scan_count) > rates
+    return (near + one_more - one_less).astype(np.intp)
+
+
+def _official_ratio(
+    counts: FloatArray | IntArray, total: float, denominator: float
+) -> FloatArray | IntArray:
     return counts / total * total / denominator if total else counts
 
 

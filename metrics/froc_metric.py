@@ -4,26 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from ignite.engine import Engine
 from ignite.metrics import Metric
 
 from metrics.average_precision import average_precision
-from metrics.bootstrap_interval import MIN_PATIENTS
 from metrics.epoch_values import WarnOnce, replace_values
-from metrics.froc_curve import FALSE_POSITIVES_PER_SCAN, froc_intervals, froc_sensitivities
+from metrics.froc_values import SENSITIVITIES, froc_values
 from metrics.gather_ranks import gather_ranks
-from metrics.luna16_csv import FloatArray, ScanPoints
-from metrics.match_marks import MatchedMarks, match_marks
+from metrics.marked_scan import MarkedScan, marked_scans, matched_scans
 
 logger = logging.getLogger(__name__)
 
 UNDEFINED_CPM = -1.0
-_SENSITIVITIES = tuple(f"sensitivity_at_{rate:g}" for rate in FALSE_POSITIVES_PER_SCAN)
-_FAR_MM = -1e6
 _PRECISIONS = ("average_precision_10", "average_precision_10_50")
 
 
@@ -38,16 +33,13 @@ class Froc(Metric):
     - ``average_precision_10`` and ``average_precision_10_50``: :func:`metrics.average_precision`
 
     All but the last come with LUNA16's 95 % bootstrap over scans, ``<name>_low`` and
-    ``<name>_high``, left out below 10 scans. Without a nodule there is no FROC: one warning says
-    so, the value is -1, as of :class:`metrics.Auroc`, and the others are left out.
+    ``<name>_high``, which :func:`metrics.froc_values` leaves out of a small cohort. Without a
+    nodule there is no FROC: one warning says so, the value is -1, as of :class:`metrics.Auroc`, and
+    the others are left out.
 
     Args:
-        output_transform: takes ``engine.state.output`` to ``(outputs, targets)`` with a list over
-            the batch of corners ``outputs["boxes"]`` ``(N, 2 * spatial_dims)`` in voxels and of
-            ``outputs["scores"]`` ``(N,)``, ``targets["boxes_voxel"]``
-            ``(B, max_boxes, 2 * spatial_dims)``, ``targets["box_count"]`` ``(B,)``,
-            ``targets["spacing_mm"]`` ``(B, spatial_dims)`` and, where a crop may have lost boxes,
-            their number ``targets["lost_boxes"]`` ``(B,)``.
+        output_transform: takes ``engine.state.output`` to ``(outputs, targets)`` of
+            :func:`metrics.marked_scans`.
     """
 
     def __init__(self, output_transform: Callable[[Any], Any] = lambda output: output) -> None:
@@ -55,27 +47,10 @@ class Froc(Metric):
         super().__init__(output_transform=output_transform)
 
     def reset(self) -> None:
-        self._scans: list[_MarkedScan] = []
+        self._scans: list[MarkedScan] = []
 
     def update(self, output: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
-        outputs, targets = output
-        counts = targets["box_count"].tolist()
-        lost = targets["lost_boxes"].tolist() if "lost_boxes" in targets else [0] * len(counts)
-        rows = zip(
-            outputs["boxes"],
-            outputs["scores"],
-            targets["boxes_voxel"],
-            targets["spacing_mm"],
-            counts,
-            lost,
-            strict=True,
-        )
-        for boxes, scores, nodules, spacing_mm, count, lost_here in rows:
-            to_mm = np.tile(_float64(spacing_mm), 2)
-            nodules_mm = np.concatenate(
-                (_float64(nodules[:count]) * to_mm, _far_boxes(lost_here, len(to_mm)))
-            )
-            self._scans.append(_MarkedScan(_float64(boxes) * to_mm, _float64(scores), nodules_mm))
+        self._scans += marked_scans(*output)
 
     def compute(self) -> dict[str, float]:
         """``cpm``, the sensitivities and the average precisions, with their intervals."""
@@ -86,67 +61,25 @@ class Froc(Metric):
                 f"CPM is reported as {UNDEFINED_CPM:g}"
             )
             return {"cpm": UNDEFINED_CPM}
-        matched = _matched(scans)
-        sensitivities = froc_sensitivities(matched)
-        values = {"cpm": float(sensitivities.mean())}
-        values |= dict(zip(_SENSITIVITIES, sensitivities.tolist(), strict=True))
-        if len(scans) >= MIN_PATIENTS:
-            intervals = froc_intervals(matched)
-            ends = (intervals.cpm, *intervals.sensitivities)
-            for name, interval in zip(("cpm", *_SENSITIVITIES), ends, strict=True):
-                values |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
-        return values | _precisions(scans)
+        return froc_values(matched_scans(scans)) | _precisions(scans)
 
     def completed(self, engine: Engine, name: str) -> None:
         # A key metric must stand under the name it was attached with, whatever that is.
         values = self.compute().items()
         replace_values(
             engine,
-            [name, *_SENSITIVITIES, *_PRECISIONS],
+            [name, *SENSITIVITIES, *_PRECISIONS],
             {_under(name, key): value for key, value in values},
         )
 
 
-class _MarkedScan(NamedTuple):
-    """A scan's boxes with their scores, and its nodules; corners in mm along the array's axes."""
-
-    boxes_mm: FloatArray
-    scores: FloatArray
-    nodules_mm: FloatArray
-
-
-def _float64(values: torch.Tensor) -> FloatArray:
-    return values.double().numpy(force=True)
-
-
-def _far_boxes(count: int, columns: int) -> FloatArray:
-    """Boxes of 1 mm where no mark is."""
-    low, high = np.split(np.full((count, columns), _FAR_MM), 2, axis=1)
-    return np.concatenate((low, high + 1), axis=1)
-
-
-def _matched(scans: Sequence[_MarkedScan]) -> MatchedMarks:
-    marks = _points([scan.boxes_mm for scan in scans])
-    nodules = _points([scan.nodules_mm for scan in scans])
-    scores = np.concatenate([scan.scores for scan in scans])
-    none = _points([scan.nodules_mm[:0] for scan in scans])
-    return match_marks(marks._replace(value=scores), nodules, none, len(scans))
-
-
-def _points(boxes_mm: Sequence[FloatArray]) -> ScanPoints:
-    """Centres, in 2D with a zero as the third coordinate, and mean sides of each scan's boxes."""
-    scan = np.repeat(np.arange(len(boxes_mm)), [len(boxes) for boxes in boxes_mm])
-    low, high = np.split(np.concatenate(boxes_mm), 2, axis=1)
-    centre_mm = np.zeros((len(scan), 3))
-    centre_mm[:, : low.shape[1]] = (low + high) / 2
-    return ScanPoints(scan, centre_mm, (high - low).mean(axis=1))
-
-
-def _precisions(scans: Sequence[_MarkedScan]) -> dict[str, float]:
-    columns = (
-        [torch.from_numpy(values) for values in column] for column in zip(*scans, strict=True)
+def _precisions(scans: Sequence[MarkedScan]) -> dict[str, float]:
+    precisions = average_precision(
+        [torch.from_numpy(scan.boxes_mm) for scan in scans],
+        [torch.from_numpy(scan.scores) for scan in scans],
+        [torch.from_numpy(scan.nodules_mm) for scan in scans],
     )
-    return dict(zip(_PRECISIONS, average_precision(*columns), strict=True))
+    return dict(zip(_PRECISIONS, precisions, strict=True))
 
 
 def _under(name: str, key: str) -> str:

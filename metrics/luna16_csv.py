@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,19 +39,18 @@ def read_series(path: str | Path) -> list[str]:
         ValueError: no series, or one twice.
         OSError: no such file.
     """
-    rows = _rows(path)
-    if rows and rows[0][1][0] == "seriesuid":
-        rows = rows[1:]
-    if not rows:
-        raise ValueError(f"{path} must list at least one series, got none")
     seen: dict[str, int] = {}
-    for number, row in rows:
+    for place, (number, row) in enumerate(_rows(path)):
+        if place == 0 and row[0] == "seriesuid":
+            continue
         if row[0] in seen:
             raise ValueError(
                 f"{path} must list each series once, got {row[0]} in rows {seen[row[0]]} "
                 f"and {number}"
             )
         seen[row[0]] = number
+    if not seen:
+        raise ValueError(f"{path} must list at least one series, got none")
     return list(seen)
 
 
@@ -79,12 +79,14 @@ def read_marks(path: str | Path, series: Sequence[str]) -> ScanPoints:
     return marks
 
 
-def _rows(path: str | Path) -> list[tuple[int, list[str]]]:
+def _rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     """Number (from 1) and cells of each row that is not blank."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.reader(file)
         try:
-            return [(reader.line_num, row) for row in reader if row and any(row)]
+            for row in reader:
+                if any(row):
+                    yield reader.line_num, row
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path} must be a CSV table in UTF-8: {error}") from error
 
@@ -93,29 +95,35 @@ def _read_points(
     path: str | Path, series: Sequence[str], value_column: str, *, others_allowed: bool
 ) -> ScanPoints:
     names = ("seriesuid", *_COORDINATES, value_column)
-    (_, header), *rows = _rows(path) or [(1, [])]
-    header = [name.strip() for name in header]
+    rows = _rows(path)
+    header = [name.strip() for name in next(rows, (1, []))[1]]
     if missing := [name for name in names if name not in header]:
         raise ValueError(
             f"{path} must have the columns {', '.join(names)}; {', '.join(missing)} "
             f"{'is' if len(missing) == 1 else 'are'} missing from {', '.join(header) or 'row 1'}"
         )
+    wanted = itemgetter(*(header.index(name) for name in names))
+    # No container is kept of a row: garbage collection would go through all of them over and over.
+    numbers: list[int] = []
+    texts: list[str] = []
     for number, row in rows:
         if len(row) != len(header):
             raise ValueError(
                 f"{path} must have {len(header)} values in each row, got {len(row)} in row {number}"
             )
-    series_column, *number_columns = (header.index(name) for name in names)
+        numbers.append(number)
+        texts += wanted(row)
     index = {uid: scan for scan, uid in enumerate(series)}
-    scan = np.array([index.get(row[series_column], -1) for _, row in rows], dtype=np.intp)
+    scan = np.array([index.get(uid, -1) for uid in texts[:: len(names)]], dtype=np.intp)
     if not others_allowed and (scan < 0).any():
-        number, row = rows[int((scan < 0).argmax())]
+        place = int((scan < 0).argmax())
         raise ValueError(
-            f"{path} must only name series of the list, got {row[series_column]!r} in row {number}"
+            f"{path} must only name series of the list, got {texts[place * len(names)]!r} "
+            f"in row {numbers[place]}"
         )
     columns = [
-        _numbers(path, name, column, rows)
-        for name, column in zip(names[1:], number_columns, strict=True)
+        _numbers(path, name, texts[column :: len(names)], numbers)
+        for column, name in enumerate(names[1:], start=1)
     ]
     known = scan >= 0
     values = np.stack(columns, axis=1)[known]
@@ -123,14 +131,19 @@ def _read_points(
 
 
 def _numbers(
-    path: str | Path, name: str, column: int, rows: list[tuple[int, list[str]]]
+    path: str | Path, name: str, texts: Sequence[str], numbers: Sequence[int]
 ) -> FloatArray:
+    """The values of a column, of which the texts are in these rows."""
     try:
-        values = np.array([float(row[column]) for _, row in rows], dtype=np.float64)
+        values = np.array([float(text) for text in texts], dtype=np.float64)
     except ValueError:
         values = np.full(1, np.nan)
     if not np.isfinite(values).all():
-        number, text = next((n, row[column]) for n, row in rows if not _is_finite(row[column]))
+        number, text = next(
+            (number, text)
+            for number, text in zip(numbers, texts, strict=True)
+            if not _is_finite(text)
+        )
         raise ValueError(f"{path} must have a number as {name}, got {text!r} in row {number}")
     return values
 

@@ -58,12 +58,10 @@ def match_marks(
     101st count. A nodule has the best score of its marks; a mark may hit several nodules. Marks on
     excluded findings that hit no nodule are ignored.
 
-    Raises:
-        ValueError: no nodule in any scan, for which no sensitivity is defined.
+    To judge a part of the nodules, give the others as excluded: marks on them are not held against
+    it.
     """
-    if not len(nodules.scan):
-        raise ValueError(f"a FROC curve needs at least one nodule, got 0 in {scan_count} scans")
-    marks = _best_marks(marks)
+    marks = rows_of(marks, _counted(marks))
     hit_mark, hit_nodule = _hits(marks, nodules, scan_count)
     hits = np.bincount(hit_nodule, minlength=len(nodules.scan))
     found = hits > 0
@@ -85,15 +83,32 @@ def match_marks(
     )
 
 
-def _best_marks(marks: ScanPoints) -> ScanPoints:
-    """Sorted by scan and falling score, without those beyond the limit of a scan."""
+def best_marks(marks: ScanPoints, nodules: ScanPoints, scan_count: int) -> IntArray:
+    """For each nodule the row of ``marks`` that found it, -1 where none did.
+
+    That is the highest score of the marks that hit it, by the rules of :func:`match_marks`; of
+    equal scores the first.
+    """
+    counted = _counted(marks)
+    hit_mark, hit_nodule = _hits(rows_of(marks, counted), nodules, scan_count)
+    best = np.full(len(nodules.scan), len(counted))
+    np.minimum.at(best, hit_nodule, hit_mark)  # a scan's marks are sorted by falling score
+    return np.append(counted, -1)[best]
+
+
+def rows_of(points: ScanPoints, rows: IntArray | npt.NDArray[np.bool_]) -> ScanPoints:
+    """The points of these rows, or of those that a mask keeps."""
+    return ScanPoints(points.scan[rows], points.centre_mm[rows], points.value[rows])
+
+
+def _counted(marks: ScanPoints) -> IntArray:
+    """Rows sorted by scan and falling score, without those beyond the limit of a scan."""
     order = np.lexsort((-marks.value, marks.scan))
     scan, score = marks.scan[order], marks.value[order]
     first_of_scan = np.searchsorted(scan, scan)
     count = np.searchsorted(scan, scan, side="right") - first_of_scan
     beyond = np.minimum(first_of_scan + MAX_MARKS_PER_SCAN, len(scan) - 1)
-    stays = order[(count <= MAX_MARKS_PER_SCAN) | (score > score[beyond])]
-    return ScanPoints(marks.scan[stays], marks.centre_mm[stays], marks.value[stays])
+    return order[(count <= MAX_MARKS_PER_SCAN) | (score > score[beyond])]
 
 
 def _hits(marks: ScanPoints, findings: ScanPoints, scan_count: int) -> tuple[IntArray, IntArray]:

@@ -25,7 +25,7 @@ class MeanLossTerms(Metric):
     Args:
         loss: its ``terms(outputs, targets)`` gives a mapping of names to batch means.
         output_transform: takes ``engine.state.output`` to ``(outputs, targets)``;
-            ``outputs["logits"]`` has the scans along its first axis.
+            ``targets["patient_id"]`` names each scan of the batch.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class MeanLossTerms(Metric):
         self._sums: dict[str, float] = {}
 
     @torch.no_grad()
-    def update(self, output: tuple[Mapping[str, Any], Mapping[str, Any]]) -> None:
+    def update(self, output: tuple[Any, Mapping[str, Any]]) -> None:
         outputs, targets = output
-        scans = len(outputs["logits"])
+        scans = len(targets["patient_id"])
         self._scans += scans
         for name, mean in self._loss.terms(outputs, targets).items():
             self._sums[name] = self._sums.get(name, 0.0) + float(mean) * scans

@@ -51,7 +51,7 @@ def decode_boxes(
     decoded = []
     for index in range(len(outputs["logits"][0])):
         logits = torch.cat([level[index].detach().flatten().float() for level in outputs["logits"]])
-        if logits.isnan().any():
+        if logits.max().isnan():  # a NaN is the maximum of whatever holds one
             raise ValueError(f"logits must be numbers, got NaN in image {index} of the batch")
         cells = _best_cells(logits, top_k, min_logit)
         boxes = logits.new_empty((len(cells), 2 * len(level_strides[0])))
@@ -74,12 +74,13 @@ def decode_boxes(
 
 def _best_cells(logits: torch.Tensor, top_k: int, min_logit: float) -> torch.Tensor:
     """Indices of the ``top_k`` highest above ``min_logit``, falling, of equals the first first."""
-    kept = logits > min_logit
-    if len(logits) > top_k:
+    indices = (logits > min_logit).nonzero().squeeze(1)
+    kept = logits[indices]
+    if len(kept) > top_k:
         # torch.topk does not say which of equal logits it takes, so only the bound is its own.
-        kept &= logits >= logits.topk(top_k, sorted=False).values.min()
-    indices = kept.nonzero().squeeze(1)
-    return indices[logits[indices].argsort(descending=True, stable=True)[:top_k]]
+        best = kept >= kept.topk(top_k, sorted=False).values.min()
+        indices, kept = indices[best], kept[best]
+    return indices[kept.argsort(descending=True, stable=True)[:top_k]]
 
 
 def _boxes_of_cells(

@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 from bundles.__main__ import main
-from cohorts import CohortSettings, ScannerSettings, make_cohort
+from cohorts import (
+    CohortSettings,
+    MammogramSettings,
+    ScannerSettings,
+    make_cohort,
+    make_mammograms,
+)
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +27,13 @@ def datalist(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scanner=ScannerSettings(spacing_mm=(6.0, 6.0, 6.0)),
     )
     return make_cohort(settings, tmp_path_factory.mktemp("phantom"), quiet=True)
+
+
+@pytest.fixture(scope="session")
+def mammograms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few synthetic mammograms."""
+    settings = MammogramSettings(training=12, validation=4, testing=6, seed=4)
+    return make_mammograms(settings, tmp_path_factory.mktemp("mammograms"))
 
 
 @pytest.fixture(scope="session")
@@ -47,4 +60,39 @@ def trained(
         patch.setattr("bundles.run_folders.runs_folder", lambda: folder / "runs")
         arguments = ["train", "lung_ct_cancer_risk", "--datalist", str(datalist), *small_settings]
         assert main([*arguments, "--set", "max_epochs=2"]) == 0
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def detector_settings() -> list[str]:
+    """What makes the nodule-detection bundle train in seconds."""
+    settings = (
+        "spacing_mm=[6, 6, 6]",
+        "tile_shape=[32, 32, 32]",
+        "tile_stride=[8, 8, 8]",
+        "tile_margin=[8, 8, 8]",
+        "lung_shape=[48, 40, 48]",
+        "patch_shape=[32, 32, 32]",
+        "patches_per_scan=2",
+        "batch_size=2",
+        "val_interval=1",
+        "cache_workers=0",
+        "network_def::channels=[4, 4, 8, 8]",
+        "network_def::strides=[1, 2, 2, 2]",
+    )
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def trained_detector(
+    tmp_path_factory: pytest.TempPathFactory, datalist: Path, detector_settings: list[str]
+) -> Iterator[Path]:
+    """A folder in which the nodule-detection bundle has been trained for two epochs."""
+    folder = tmp_path_factory.mktemp("trained_detector")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setattr("bundles.run_folders.runs_folder", lambda: folder / "runs")
+        arguments = ["train", "lung_ct_nodule_detection", "--datalist", str(datalist)]
+        settings = [*detector_settings, "--set", "network_def::feature_channels=8"]
+        assert main([*arguments, *settings, "--set", "max_epochs=2"]) == 0
         yield folder

@@ -151,7 +151,8 @@ def test_pinned_versions_agree_with_the_requirements(bundle: str) -> None:
         assert pins[package] == version, package
 
 
-@pytest.mark.parametrize("bundle", bundle_names())
+# As in the model zoo: its check does not know a detector's maps, which a test of ours does.
+@pytest.mark.parametrize("bundle", sorted({*bundle_names()} - {"lung_ct_nodule_detection"}))
 def test_the_network_takes_and_gives_what_the_metadata_says(bundle: str) -> None:
     configs = BUNDLES_ROOT / bundle / "configs"
     verify_net_in_out(

@@ -12,17 +12,11 @@ import pytest
 
 from bundles.bundle_config import bundle_configs
 from bundles.run_bundle import run_bundle
-from cohorts import MammogramSettings, load_datalist, make_mammograms
+from cohorts import load_datalist
 
 BUNDLE = "lung_ct_cancer_risk"
 PIXEL_MM = 0.8
 CELL_MM = 4 * 1.6  # a feature cell of the small network below
-
-
-@pytest.fixture(scope="module")
-def mammograms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = MammogramSettings(training=12, validation=4, testing=6, seed=4)
-    return make_mammograms(settings, tmp_path_factory.mktemp("mammograms"))
 
 
 @pytest.fixture(scope="module")

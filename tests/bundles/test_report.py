@@ -10,9 +10,11 @@ import pytest
 
 from bundles.__main__ import main
 from bundles.report import write_report
+from bundles.report_attention import attention_section
+from bundles.report_detection import detection_section
 from cohorts import draw_gallery, load_datalist
 
-BUNDLE = "lung_ct_cancer_risk"
+BUNDLE, BOXES = "lung_ct_cancer_risk", "lung_ct_nodule_detection"
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,12 @@ def runs(trained: Path, datalist: Path, tmp_path_factory: pytest.TempPathFactory
 def page(runs: Path, datalist: Path) -> Callable[[], str]:
     """Writes the page and reads it."""
     both = {name: runs / name for name in ("no_attention", "attention")}
-    return lambda: write_report(runs, datalist, both, bundle=BUNDLE).read_text()
+
+    def write() -> str:
+        section = attention_section(runs, datalist, both, bundle=BUNDLE)
+        return write_report(runs, [section], bundles=[BUNDLE, BOXES]).read_text()
+
+    return write
 
 
 def test_the_page_holds_its_pictures_and_says_that_scans_are_synthetic(
@@ -83,3 +90,20 @@ def test_the_page_of_a_calibrated_training_has_its_operating_point(
     assert "<td>0.123</td>" in text and "<td>0.046</td>" in text
     assert "if its calibrated risk is 0.432 or more" in text and "at least 90 %" in text
     assert "<td>611</td><td>450</td><td>50</td><td>161</td>" in text
+
+
+def test_the_detectors_section_has_its_numbers_and_pictures(
+    trained_detector: Path, datalist: Path, tmp_path: Path
+) -> None:
+    (run,) = (trained_detector / "runs" / BOXES).glob("train-*")
+    every = ["--set", "min_score=0"]
+    assert main(["evaluate", BOXES, "--datalist", str(datalist), *every]) == 0
+    scans = [item["image"] for item in load_datalist(datalist, "testing")]
+    predict = ["predict", BOXES, "--output", str(run / "predictions"), "--scans", *scans]
+    assert main([*predict, *every, "--set", "min_finding_score=0.005"]) == 0
+    text = detection_section(tmp_path, datalist, run, bundle=BOXES)
+    assert text.count("data:image/png;base64,") == 3 and "$" not in text
+    nodules = sum(len(item["boxes"]) for item in load_datalist(datalist, "testing"))
+    assert f"{nodules} nodules in them" in text and "a score of 0.005 or more" in text
+    assert f"python -m bundles compare {BOXES} --overlay demo --datalist" in text
+    assert matplotlib.image.imread(tmp_path / "detections.png").std() > 0.1

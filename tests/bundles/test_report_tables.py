@@ -2,7 +2,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from bundles.report_tables import calibration_table, difference_table, recall_table
+from bundles.comparison_table import NOT_MEASURED
+from bundles.report_tables import (
+    calibration_table,
+    detection_table,
+    difference_table,
+    recall_table,
+    size_table,
+)
 
 
 def _measure(**arms: dict[str, Any]) -> dict[str, Any]:
@@ -59,3 +66,17 @@ def test_outcomes_of_a_screening() -> None:
         ["10 with cancer, re-weighted", "306", "9", "1", "297"],
     ]
     assert len(_cells(recall_table({**screening, "reweighted": None}))) == 2
+
+
+def test_a_froc_in_a_few_numbers() -> None:
+    metrics = {"cpm": 0.5, "cpm_low": 0.4, "cpm_high": 0.6, "sensitivity_at_1": 0.75}
+    table = detection_table(metrics)
+    assert "<td>0.500 [0.400, 0.600]</td>" in table and "<td>0.750</td>" in table
+    assert table.count(f"<td>{NOT_MEASURED}</td>") == 3
+
+
+def test_sizes_without_a_nodule_are_left_out() -> None:
+    found = {"cpm": 0.25, "sensitivity_at_1": 0.5}
+    table = size_table({"under_6_mm": {"nodules": 0}, "15_mm_and_more": {"nodules": 4, **found}})
+    assert "under 6 mm" not in table
+    assert "<td>15 mm and more</td><td>4</td><td>0.250</td><td>0.500</td>" in table

@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from handlers import ExamplePictures, PrepareTargets
-from handlers.example_pictures import EXAMPLES, lesion_boxes
+from handlers.example_pictures import lesion_boxes
+from handlers.first_examples import EXAMPLES
 
 
 class _Network(nn.Module):

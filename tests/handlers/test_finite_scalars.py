@@ -15,6 +15,8 @@ def test_only_single_numbers_stay_and_what_has_no_value_is_none():
         "box_loss": float("nan"),
         "side_loss": torch.tensor([float("inf")]),
         "lesion_scans": 3,
+        "cpm": -1.0,
+        "cpm_low": 0.5,
         "balance": -1.0,
         "table": torch.zeros(2),
         "details": {"a": 1},
@@ -27,6 +29,8 @@ def test_only_single_numbers_stay_and_what_has_no_value_is_none():
         "box_loss": None,
         "side_loss": None,
         "lesion_scans": 3,
+        "cpm": None,
+        "cpm_low": 0.5,
         "balance": -1.0,
     }
     json.dumps(scalars, allow_nan=False)

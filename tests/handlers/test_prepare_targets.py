@@ -38,7 +38,7 @@ def test_inference_has_no_targets():
         {"image": torch.zeros(1, 1, 2)}
     )
     assert targets == {}
-    assert kwargs == {"with_attention": False}
+    assert kwargs == {}  # a detector knows no such argument
 
 
 def test_everything_goes_to_the_device():

@@ -174,3 +174,21 @@ def test_an_overlay_of_another_shape_is_refused(tmp_path):
     overlay = MetaTensor(torch.zeros(1, 2, 2, 2))
     with pytest.raises(ValueError, match=r"overlay must have the scan's shape .* got \(2, 2, 2\)"):
         three_planes(_oriented("RAS"), MARKER, tmp_path / "x.png", overlay=overlay)
+
+
+def test_boxes_found_are_dashed_and_of_another_colour(tmp_path):
+    scan = _oriented("LAS")
+    point = np.array(_brightest(scan))
+    through = [*(point - 3), *(point + 4)]
+    three_planes(scan, point, tmp_path / "true.png", boxes_voxel=[through])
+    three_planes(scan, point, tmp_path / "found.png", found_voxel=[through])
+    three_planes(scan, point, tmp_path / "far.png", found_voxel=[(0, 0, 0, 2, 2, 2)])
+    assert not _lime(tmp_path / "found.png").any()
+    dashes = _magenta(tmp_path / "found.png")
+    assert 0.4 < dashes.sum() / _lime(tmp_path / "true.png").sum() < 0.9
+    assert not _magenta(tmp_path / "far.png").any()
+
+
+def _magenta(path: Path) -> np.ndarray:
+    picture = imread(path)
+    return np.minimum(picture[..., 0], picture[..., 2]) - picture[..., 1] > 0.3

@@ -11,19 +11,20 @@ from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.handlers import LrScheduleHandler, ValidationHandler, from_engine
 from monai.optimizers import WarmupCosineSchedule
 from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
-from handlers import TrainingCheckpoints
+from handlers import PrepareTargets, TrainingCheckpoints
 from metrics import MeanLossTerms
 
 
 class _Loss(nn.Module):
     def terms(
-        self, outputs: dict[str, torch.Tensor], targets: torch.Tensor
+        self, outputs: dict[str, torch.Tensor], targets: dict[str, Any]
     ) -> dict[str, torch.Tensor]:
-        return {"loss": (outputs["logits"] - targets).square().mean()}
+        return {"loss": (outputs["logits"] - targets["total"]).square().mean()}
 
-    def forward(self, outputs: dict[str, torch.Tensor], targets: torch.Tensor) -> torch.Tensor:
+    def forward(self, outputs: dict[str, torch.Tensor], targets: dict[str, Any]) -> torch.Tensor:
         return self.terms(outputs, targets)["loss"]
 
 
@@ -36,22 +37,34 @@ class _Network(nn.Module):
         return {"logits": self.layer(x)}
 
 
-def _trainer(run_dir: Path, max_epochs: int, resume: str | None = None) -> SupervisedTrainer:
+def _trainer(
+    run_dir: Path, max_epochs: int, resume: str | None = None, *, one_cycle: bool = False
+) -> SupervisedTrainer:
     torch.manual_seed(0)
     network, loss = _Network(), _Loss()
     x = torch.randn(8, 3)
-    data: Any = [{"image": image, "label": image.sum(dim=0, keepdim=True)} for image in x]
+    data: Any = [
+        {"image": image, "total": image.sum(dim=0, keepdim=True), "patient_id": f"p{index}"}
+        for index, image in enumerate(x)
+    ]
+    prepare = PrepareTargets(["total", "patient_id"], with_attention=False)
     metric = MeanLossTerms(loss, output_transform=from_engine(["pred", "label"]))
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(data, batch_size=4),
         network=network,
+        prepare_batch=prepare,
         key_val_metric={"loss": metric},
         metric_cmp_fn=lambda current, best: current < best,
         decollate=False,
     )
     optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
-    schedule: Any = WarmupCosineSchedule(optimizer, warmup_steps=1, t_total=2 * max_epochs)
+    steps = 2 * max_epochs
+    schedule: Any = (
+        OneCycleLR(optimizer, max_lr=0.05, total_steps=steps, cycle_momentum=False)
+        if one_cycle
+        else WarmupCosineSchedule(optimizer, warmup_steps=1, t_total=steps)
+    )
     return SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=max_epochs,
@@ -59,6 +72,7 @@ def _trainer(run_dir: Path, max_epochs: int, resume: str | None = None) -> Super
         network=network,
         optimizer=optimizer,
         loss_function=loss,
+        prepare_batch=prepare,
         decollate=False,
         train_handlers=[
             TrainingCheckpoints(
@@ -79,10 +93,11 @@ def _weights(trainer: SupervisedTrainer) -> torch.Tensor:
     return trainer.network.state_dict()["layer.weight"].clone()
 
 
-def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
-    whole = _trainer(tmp_path / "whole", max_epochs=4)
+@pytest.mark.parametrize("one_cycle", [False, True])
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path, one_cycle: bool) -> None:
+    whole = _trainer(tmp_path / "whole", max_epochs=4, one_cycle=one_cycle)
     whole.run()
-    broken = _trainer(tmp_path / "parts", max_epochs=4)
+    broken = _trainer(tmp_path / "parts", max_epochs=4, one_cycle=one_cycle)
 
     @broken.on(Events.EPOCH_STARTED(once=3))
     def interrupt(engine: SupervisedTrainer) -> None:
@@ -90,7 +105,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         broken.run()
-    rest = _trainer(tmp_path / "parts", max_epochs=4, resume=str(tmp_path / "parts/last.pt"))
+    last = str(tmp_path / "parts/last.pt")
+    rest = _trainer(tmp_path / "parts", max_epochs=4, resume=last, one_cycle=one_cycle)
     rest.run()
     torch.testing.assert_close(_weights(rest), _weights(whole), rtol=0, atol=0)
     assert rest.state.epoch == 4

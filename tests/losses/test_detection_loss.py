@@ -9,7 +9,7 @@ from monai.data.box_utils import box_pair_giou
 from monai.losses import FocalLoss
 from torch import nn
 
-from losses import DetectionLoss, atss_match
+from losses import DetectionLoss, HardNegativeLoss, atss_match
 from networks.box_ops import nms
 from networks.decode_boxes import decode_boxes
 
@@ -195,6 +195,81 @@ def test_a_loss_that_is_not_finite_names_the_sample_and_the_term() -> None:
             outputs[name][0][1].flatten(1)[:, cell] = value
         with pytest.raises(ValueError, match=expected):
             DetectionLoss(_STRIDES, lambda_giou=lambda_giou)(outputs, targets)
+
+
+def test_a_fault_that_a_batch_norm_has_spread_names_all_samples_once() -> None:
+    outputs, targets = _outputs(3), _targets(_BOXES, _BOXES[:0], _BOXES)
+    targets["patient_id"] = ["twice", "once", "twice"]  # patches of one patient
+    with torch.no_grad():
+        outputs["logits"][0].fill_(math.nan)
+    names = "got nan for patient twice, nan for patient once$"
+    with pytest.raises(ValueError, match=f"box_p_loss must be finite, {names}"):
+        DetectionLoss(_STRIDES)(outputs, targets)
+    with torch.no_grad():
+        outputs["logits"][0][1:] = 0  # the same patient's other patch is fine
+    with pytest.raises(ValueError, match=r"got nan for patient twice$"):
+        DetectionLoss(_STRIDES)(outputs, targets)
+
+
+@pytest.mark.parametrize("lambda_giou", [0.0, 1.0])
+@pytest.mark.parametrize(
+    ("box", "sentence"),
+    [
+        ([math.nan] * 6, "centre_loss must be finite, got nan"),
+        ([2.0, 2, 2, 2, 9, 9], "size_loss must be finite, got inf"),
+        ([9.0, 9, 9, 5, 5, 5], "size_loss must be finite, got nan"),
+    ],
+    ids=["nan", "zero", "reversed"],
+)
+def test_a_box_that_is_none_names_the_sample(
+    box: list[float], sentence: str, lambda_giou: float
+) -> None:
+    targets = _targets(_BOXES, torch.tensor([box]))
+    with pytest.raises(ValueError, match=f"{sentence} for patient patient-1"):
+        DetectionLoss(_STRIDES, lambda_giou=lambda_giou)(_outputs(2), targets)
+
+
+@pytest.mark.parametrize(
+    "boxes",
+    [
+        [[10.0, 10, 5, 11, 11, 6]],
+        [[0.0, 0, 0, 1, 1, 1]],
+        [[-50.0, -40, -30, 80, 80, 40]],
+        [[-5.0, -5, -3, 5, 5, 3]],
+        [[20.0, 17, 10, 27.999, 22.999, 13.999]],
+        [[10.0, 10, 4, 15, 15, 8]] * 2,
+        [[10.0, 10, 4, 11, 11, 5]] * 3,
+        [[4.0, 4, 2, 16, 16, 8], [9, 9, 4, 11, 11, 5]],
+        [[2.0, 2, 3, 20, 18, 4]],
+    ],
+    ids=["voxel", "corner", "larger", "start", "end", "identical", "same voxel", "nested", "flat"],
+)
+@pytest.mark.parametrize("lambda_giou", [0.0, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("classification", [None, HardNegativeLoss(3, 8)], ids=["focal", "hard"])
+def test_every_odd_box_trains(
+    boxes: list[list[float]],
+    lambda_giou: float,
+    dtype: torch.dtype,
+    classification: nn.Module | None,
+) -> None:
+    own = torch.tensor(boxes)
+    matches = atss_match(own, _SHAPES, _STRIDES, anchor_scale=2.0, candidates=9)
+    assert torch.bincount(matches.box, minlength=len(own)).min() > 0
+    outputs = {
+        name: [level.detach().to(dtype).requires_grad_() for level in maps]
+        for name, maps in _outputs(2).items()
+    }
+    loss = DetectionLoss(_STRIDES, lambda_giou=lambda_giou, classification=classification)
+    # As in MONAI's trainer, which calls the loss under autocast too.
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        value = loss(outputs, _targets(own, own[:0]))
+    value.backward()
+    assert value.dtype == torch.float32 and value.isfinite()
+    for name, maps in outputs.items():
+        grads = torch.cat([level.grad.flatten(1) for level in maps if level.grad is not None], 1)
+        assert grads.isfinite().all() and grads[0].any()
+        assert bool(grads[1].any()) == (name == "logits")
 
 
 def test_half_precision_outputs_are_compared_in_single() -> None:

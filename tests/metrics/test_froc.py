@@ -8,12 +8,15 @@ import pytest
 from benchmarks import luna16_loops
 from metrics.froc_curve import (
     FALSE_POSITIVES_PER_SCAN,
+    froc_band,
     froc_difference,
     froc_intervals,
     froc_sensitivities,
+    rate_thresholds,
 )
+from metrics.froc_values import froc_values
 from metrics.luna16_csv import ScanPoints, read_findings, read_marks, read_series
-from metrics.match_marks import MatchedMarks, match_marks
+from metrics.match_marks import MatchedMarks, best_marks, match_marks, rows_of
 
 _LUNA16 = Path(__file__).parents[2] / ".." / "shared" / "data" / "luna16"
 
@@ -186,6 +189,89 @@ def test_a_submission_without_a_false_mark_or_without_a_hit() -> None:
     assert nothing.missed == 2
 
 
+def _random_cohort(seed: int) -> tuple[ScanPoints, ScanPoints]:
+    """Marks and nodules on a line in 12 scans, unsorted; scores of one digit, so many are tied."""
+    rng = np.random.default_rng(seed)
+    scan = rng.integers(12, size=110).tolist()
+    marks = [(here, rng.uniform(0, 60), rng.integers(10) / 10) for here in scan[:90]]
+    nodules = [(here, rng.uniform(0, 60), rng.uniform(4, 20)) for here in scan[90:]]
+    return _points(*marks), _points(*nodules)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_best_mark_of_a_nodule_is_that_of_the_loops(seed: int) -> None:
+    marks, nodules = _random_cohort(seed)
+    expected = []
+    for scan, centre, diameter in zip(*nodules, strict=True):
+        best = -1
+        for row in range(len(marks.scan)):
+            hits = abs(marks.centre_mm[row, 0] - centre[0]) < diameter / 2
+            if scan == marks.scan[row] and hits:
+                best = row if best < 0 or marks.value[row] > marks.value[best] else best
+        expected.append(best)
+    assert -1 in expected
+    assert best_marks(marks, nodules, 12).tolist() == expected
+    far = _points(*((0, 1000 + 100 * n, 0.9) for n in range(100)), (0, 0, 0.8))
+    assert best_marks(far, _points((0, 0, 8)), 1).tolist() == [-1]  # the 101st mark
+    assert best_marks(_points(), nodules, 12).tolist() == [-1] * 20
+    assert best_marks(marks, _points(), 12).tolist() == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_threshold_is_the_lowest_score_within_its_rate(seed: int) -> None:
+    matched = match_marks(*_random_cohort(seed), _points(), 12)
+    thresholds = rate_thresholds(matched)
+    for rate, threshold in zip(FALSE_POSITIVES_PER_SCAN, thresholds, strict=True):
+        within = [
+            score
+            for score in matched.score.tolist()
+            if sum(~matched.is_nodule & (matched.score >= score)) <= rate * 12
+        ]
+        assert threshold == min(within, default=np.inf)
+    assert thresholds[0] > thresholds[-1]
+
+
+def test_thresholds_that_no_score_keeps() -> None:
+    two_false = match_marks(_points((0, 90, 0.5), (0, 80, 0.5)), _points((0, 0, 8)), _points(), 1)
+    assert rate_thresholds(two_false).tolist() == [np.inf] * 4 + [0.5] * 3
+    nothing = match_marks(_points(), _points(), _points(), 3)
+    assert rate_thresholds(nothing).tolist() == [np.inf] * 7
+    assert rate_thresholds(match_marks(_points(), _points(), _points(), 0)).tolist() == [np.inf] * 7
+
+
+def test_the_curve_and_its_band_between_the_seven_rates() -> None:
+    matched = match_marks(*_random_cohort(0), _points(), 12)
+    rates = [0.125, 0.2, 0.25, 0.5, 0.7, 1, 2, 4, 5, 8]
+    those = [rates.index(rate) for rate in FALSE_POSITIVES_PER_SCAN]
+    curve = froc_sensitivities(matched, rates)
+    np.testing.assert_array_equal(curve[those], froc_sensitivities(matched))
+    assert curve[0] <= curve[1] <= curve[2]
+    band = froc_band(matched, rates, resamples=50)
+    expected = froc_intervals(matched, resamples=50).sensitivities
+    assert tuple(band[index] for index in those) == expected
+
+
+def test_others_given_as_excluded_leave_the_false_marks_of_all() -> None:
+    marks, nodules = _random_cohort(1)
+    part, others = rows_of(nodules, np.arange(8)), rows_of(nodules, np.arange(20) >= 8)
+    whole = match_marks(marks, nodules, _points(), 12)
+    of_part = match_marks(marks, part, others, 12)
+    of_others = match_marks(marks, others, part, 12)
+    assert of_part.false == of_others.false == whole.false
+    assert of_part.true + of_others.true == whole.true
+    sensitivities = 8 * froc_sensitivities(of_part) + 12 * froc_sensitivities(of_others)
+    np.testing.assert_allclose(sensitivities / 20, froc_sensitivities(whole), rtol=1e-12)
+
+
+def test_values_have_intervals_where_nodules_are_drawn_often_enough() -> None:
+    marks = _points((0, 0, 0.5))
+    nodules = {count: _points(*((scan, 0, 8) for scan in range(count))) for count in (2, 3)}
+    for count, scans, expected in ((2, 10, False), (3, 10, True), (3, 9, False)):
+        values = froc_values(match_marks(marks, nodules[count], _points(), scans))
+        assert ("cpm_low" in values) is expected
+        assert values["cpm"] == pytest.approx(1 / count)
+
+
 def test_resamples_without_a_nodule_are_skipped_and_counted() -> None:
     marks = match_marks(_points((0, 0, 0.5)), _points((0, 0, 8)), _points(), 3)
     low, high, skipped = froc_intervals(marks, resamples=1000).cpm
@@ -195,7 +281,7 @@ def test_resamples_without_a_nodule_are_skipped_and_counted() -> None:
 
 def test_no_nodule_at_all_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one nodule, got 0 in 4 scans"):
-        match_marks(_points((0, 0, 0.5)), _points(), _points(), 4)
+        froc_sensitivities(match_marks(_points((0, 0, 0.5)), _points(), _points(), 4))
 
 
 def test_the_paired_difference_is_that_of_the_same_draws(tmp_path: Path) -> None:

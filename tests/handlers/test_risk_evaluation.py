@@ -17,7 +17,7 @@ from monai.handlers import from_engine
 from torch import nn
 
 from cohorts import ReadableScans
-from handlers import EvaluationWriter, PrepareTargets
+from handlers import PrepareTargets, RiskEvaluation
 from handlers.scan_rows import scan_rows
 from metrics import (
     AttentionLocalization,
@@ -84,9 +84,9 @@ FOLLOW_UP = ["event", "event_years"]
 BROKEN = {"image": "d", "patient_id": "broken", "risk": 1, "sign": 1.0}
 
 
-def _run(items, output_dir: Path, *, years: int = 1, **settings) -> EvaluationWriter:
+def _run(items, output_dir: Path, *, years: int = 1, **settings) -> RiskEvaluation:
     dataset = ReadableScans(items, _sample)
-    writer = EvaluationWriter(output_dir, dataset, **settings)
+    writer = RiskEvaluation(output_dir, dataset, **settings)
     transform = from_engine(["pred", "label"])
     SupervisedEvaluator(
         device=torch.device("cpu"),
@@ -378,7 +378,7 @@ def test_a_calibration_of_the_same_patients_is_refused(listed, tmp_path):
 
     sentence = r"fitted on other patients than it is judged on, got t3 in .*calibration\.json"
     dataset = ReadableScans(COHORT, sample)
-    writer = EvaluationWriter(tmp_path, dataset if listed else None, calibration=path)
+    writer = RiskEvaluation(tmp_path, dataset if listed else None, calibration=path)
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(dataset, batch_size=2, num_workers=0),
@@ -420,7 +420,7 @@ def test_the_picture_says_phantoms(tmp_path, monkeypatch):
     def keep(risks, labels, weights, *, path, title):
         titles.append((title, list(risks)))
 
-    monkeypatch.setattr("handlers.evaluation_writer.reliability_picture", keep)
+    monkeypatch.setattr("handlers.risk_evaluation.reliability_picture", keep)
     datalist = tmp_path / "datalist.json"
     for synthetic in (True, False):
         datalist.write_text(json.dumps({"name": "cohort", "synthetic": synthetic}))
@@ -440,4 +440,4 @@ def test_a_logit_that_is_not_finite_is_refused():
 @pytest.mark.parametrize("prevalence", [-0.1, 1.5, float("nan")])
 def test_an_impossible_prevalence_is_refused(prevalence, tmp_path):
     with pytest.raises(ValueError, match=f"screening_prevalence must be .*, got {prevalence}"):
-        EvaluationWriter(tmp_path, screening_prevalence=prevalence)
+        RiskEvaluation(tmp_path, screening_prevalence=prevalence)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 from dataclasses import asdict
@@ -16,9 +15,9 @@ from monai.transforms import Compose, CopyItemsd, Orientationd, SpatialCropd
 from torch import nn
 from torch.nn import functional
 
-import handlers.risk_writer
+import handlers.risk_report
 from cohorts import ReadableScans, scan_items
-from handlers import PrepareTargets, RiskWriter
+from handlers import PrepareTargets, RiskReport, ScanWriter
 from networks import RiskCalibration
 from transforms import LoadScand
 
@@ -77,7 +76,14 @@ READ = Compose(
 
 def _run(scans, output_dir: Path, network=None, *, transform=READ, guarded=True, **settings):
     dataset = ReadableScans(scan_items(scans), transform)
-    writer = RiskWriter(output_dir, dataset, bundle="lung_ct_cancer_risk", **settings)
+    checkpoint = settings.get("checkpoint")
+    writer = ScanWriter(
+        output_dir,
+        dataset,
+        bundle="lung_ct_cancer_risk",
+        checkpoint=checkpoint,
+        report=RiskReport(**settings),
+    )
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
         val_data_loader=DataLoader(dataset, batch_size=1, num_workers=0),
@@ -141,33 +147,6 @@ def test_a_crop_leaves_the_rest_of_the_scan_without_attention(tmp_path):
     assert values[inside].mean() == pytest.approx(1, rel=0.05)
 
 
-def test_one_bad_scan_among_good_ones(tmp_path):
-    good = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
-    for path in good:
-        _write_scan(path)
-    cut_off = tmp_path / "cut.nii.gz"
-    cut_off.write_bytes(good[0].read_bytes()[:200])
-    missing = tmp_path / "missing.nii.gz"
-    writer = _run([good[0], missing, cut_off, good[1]], tmp_path / "out")
-    with pytest.raises(SystemExit, match=r"^2 of 4 scans failed, the first: .*missing.nii.gz: the"):
-        writer.finish()
-    predictions = _predictions(tmp_path / "out")
-    assert [entry["scan"] for entry in predictions["scans"]] == [str(path) for path in good]
-    assert [entry["scan"] for entry in predictions["failed"]] == [str(missing), str(cut_off)]
-    assert predictions["intended_use"] == "Research use only; not for clinical decisions."
-    assert predictions["bundle"] == "lung_ct_cancer_risk"
-
-
-def test_when_all_fail_the_run_ends_cleanly_with_their_list(tmp_path):
-    writer = _run([tmp_path / "a.nii", tmp_path / "b.nii"], tmp_path / "out")
-    with pytest.raises(SystemExit) as stop:
-        writer.finish()
-    assert "\n" not in str(stop.value)
-    predictions = _predictions(tmp_path / "out")
-    assert predictions["scans"] == []
-    assert len(predictions["failed"]) == 2
-
-
 def test_a_risk_that_is_not_finite_fails_its_scan_and_never_reaches_the_json(tmp_path):
     _write_scan(tmp_path / "a.nii.gz")
     writer = _run(tmp_path / "a.nii.gz", tmp_path / "out", LooksAtTheBrightest(float("nan")))
@@ -176,89 +155,6 @@ def test_a_risk_that_is_not_finite_fails_its_scan_and_never_reaches_the_json(tmp
     predictions = _predictions(tmp_path / "out")
     assert predictions["scans"] == []
     assert predictions["failed"][0]["error"] == "the network's logit must be finite, got nan"
-
-
-def test_a_scan_on_which_the_network_fails_does_not_stop_the_others(tmp_path):
-    class RunsOutOfMemoryOnce(LooksAtTheBrightest):
-        calls = 0
-
-        def forward(self, image, with_attention=False):
-            self.calls += 1
-            if self.calls == 1:
-                raise RuntimeError("can't allocate memory:\n you tried to allocate 9 bytes")
-            return super().forward(image, with_attention)
-
-    for name in ("a", "b"):
-        _write_scan(tmp_path / "in" / f"{name}.nii.gz")
-    _run(tmp_path / "in", tmp_path / "out", RunsOutOfMemoryOnce())
-    predictions = _predictions(tmp_path / "out")
-    assert [Path(entry["scan"]).name for entry in predictions["scans"]] == ["b.nii.gz"]
-    assert predictions["failed"][0]["error"].startswith("RuntimeError: can't allocate memory: you")
-
-
-def test_a_full_disk_fails_its_scan_only(tmp_path, monkeypatch):
-    for name in ("a", "b"):
-        _write_scan(tmp_path / "in" / f"{name}.nii.gz")
-    save_map = handlers.risk_writer.save_map
-
-    def full_disk_once(values, path):
-        if path.name.startswith("a_"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save_map(values, path)
-
-    monkeypatch.setattr(handlers.risk_writer, "save_map", full_disk_once)
-    writer = _run(tmp_path / "in", tmp_path / "out")
-    with pytest.raises(SystemExit, match="1 of 2 scans failed"):
-        writer.finish()
-    assert "No space left on device" in _predictions(tmp_path / "out")["failed"][0]["error"]
-
-
-def test_scans_of_one_name_keep_their_files_apart(tmp_path):
-    scans = [tmp_path / "a" / "ct.nii.gz", tmp_path / "b" / "CT.nii", tmp_path / "c" / "ct-2.nii"]
-    for scan in scans:
-        _write_scan(scan)
-    _run(scans, tmp_path / "out").finish()
-    names = [entry["attention"] for entry in _predictions(tmp_path / "out")["scans"]]
-    assert names == [
-        "ct_attention.nii.gz",
-        "CT-2_attention.nii.gz",
-        "ct-2-2_attention.nii.gz",
-    ]
-    assert all((tmp_path / "out" / name).exists() for name in names)
-
-
-def test_results_are_written_after_each_scan(tmp_path):
-    """Ctrl-C at the second scan keeps the first."""
-    for name in ("a", "b"):
-        _write_scan(tmp_path / "in" / f"{name}.nii.gz")
-
-    def interrupted(item):
-        if item["source"].endswith("b.nii.gz"):
-            raise KeyboardInterrupt
-        return READ(item)
-
-    with pytest.raises(KeyboardInterrupt):
-        _run(tmp_path / "in", tmp_path / "out", transform=interrupted)
-    assert len(_predictions(tmp_path / "out")["scans"]) == 1
-
-
-def test_an_unusable_output_folder_is_refused_before_any_scan_is_read(tmp_path):
-    (tmp_path / "out").write_text("a file")
-    read: list[str] = []
-    with pytest.raises(ValueError, match=r"output_dir must be a writable folder, got .*out"):
-        _run(tmp_path / "a.nii.gz", tmp_path / "out", transform=read.append)
-    assert read == []
-
-
-def test_the_weights_are_named_by_their_hash(tmp_path):
-    checkpoint = tmp_path / "model.pt"
-    checkpoint.write_bytes(b"abc")
-    _write_scan(tmp_path / "a.nii.gz")
-    _run(tmp_path / "a.nii.gz", tmp_path / "out", checkpoint=checkpoint).finish()
-    assert _predictions(tmp_path / "out")["checkpoint"] == {
-        "file": str(checkpoint),
-        "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-    }
 
 
 def test_a_2d_image(tmp_path):
@@ -320,13 +216,13 @@ def test_without_a_calibration_the_risk_is_the_raw_one_and_no_one_is_recalled(
     tmp_path, monkeypatch
 ):
     titles = []
-    three_planes = handlers.risk_writer.three_planes
+    three_planes = handlers.risk_report.three_planes
 
     def keep(*args, title, **settings):
         titles.append(title)
         three_planes(*args, title=title, **settings)
 
-    monkeypatch.setattr(handlers.risk_writer, "three_planes", keep)
+    monkeypatch.setattr(handlers.risk_report, "three_planes", keep)
     _write_scan(tmp_path / "a.nii.gz")
     _run(tmp_path / "a.nii.gz", tmp_path / "out", calibration=tmp_path / "none.json").finish()
     predictions = _predictions(tmp_path / "out")
@@ -371,3 +267,20 @@ def test_a_calibration_of_other_weights_is_refused_before_any_scan_is_read(tmp_p
     with pytest.raises(ValueError, match=r"must be of the weights it is applied to, got .*model"):
         _run(tmp_path / "a.nii.gz", tmp_path / "out", transform=read.append, **settings)
     assert read == []
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_the_keys_and_their_order(calibrated, tmp_path):
+    _write_scan(tmp_path / "a.nii.gz")
+    settings = _calibrated(tmp_path) if calibrated else {}
+    _run(tmp_path / "a.nii.gz", tmp_path / "out", **settings).finish()
+    predictions = _predictions(tmp_path / "out")
+    assert " ".join(predictions) == (
+        "bundle checkpoint intended_use calibrated calibration risk_meaning attention_unit "
+        "attention_head scans failed"
+    )
+    (entry,) = predictions["scans"]
+    assert " ".join(entry) == (
+        f"scan risk raw_risk {'recall ' if calibrated else ''}attention overlay peak_ras_mm "
+        "peak_voxel peak_attention seconds"
+    )

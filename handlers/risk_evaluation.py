@@ -1,30 +1,23 @@
-"""The results of an evaluation as files."""
+"""The results of a risk network's evaluation as files."""
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Engine, Events
 
-from cohorts.replaced_file import replaced_file
 from handlers.applied_calibration import applied_calibration
 from handlers.calibration_report import (
     calibration_metrics,
     represents_the_cohort,
     screening_report,
 )
-from handlers.describe_checkpoint import describe_checkpoint
-from handlers.exit_on_failures import exit_on_failures
+from handlers.evaluation_folder import EvaluationFolder
 from handlers.finite_scalars import finite_scalars
 from handlers.reliability_picture import reliability_picture
 from handlers.scan_rows import COLUMNS, scan_rows, weighted_rows
-from handlers.three_planes import INTENDED_USE
-from handlers.writable_folder import writable_folder
-from handlers.write_json import write_json
 from metrics.calibration_error import BINS
 from networks.risk_calibration import RiskCalibration
 
@@ -32,8 +25,8 @@ if TYPE_CHECKING:
     from cohorts import ReadableScans
 
 
-class EvaluationWriter:
-    """Writes what an evaluation found: ``evaluation.json``, ``per_scan.csv``, ``reliability.png``.
+class RiskEvaluation:
+    """Writes ``evaluation.json``, ``per_scan.csv`` and ``reliability.png`` of a risk network.
 
     To the engine's metrics come Brier score and ECE and, with a calibration, the same of the
     calibrated risk, sensitivity and specificity at its threshold, and a screening table.
@@ -79,10 +72,9 @@ class EvaluationWriter:
             raise ValueError(
                 f"screening_prevalence must be from 0 to 1, got {screening_prevalence}"
             )
-        self.output_dir = Path(output_dir)
-        self.dataset = dataset
-        self.datalist = datalist
-        self.checkpoint = checkpoint
+        self.folder = EvaluationFolder(
+            output_dir, dataset, datalist=datalist, checkpoint=checkpoint
+        )
         self.head = head
         self.calibration = calibration
         self.screening_prevalence = screening_prevalence
@@ -102,28 +94,20 @@ class EvaluationWriter:
         Raises:
             SystemExit: a scan failed.
         """
-        failures = self._failures
-        exit_on_failures(failures, len(self._rows) + len(failures), self._report)
-
-    @property
-    def _report(self) -> Path:
-        return self.output_dir / "evaluation.json"
-
-    @property
-    def _failures(self) -> list[dict[str, str]]:
-        return [] if self.dataset is None else self.dataset.failures
+        self.folder.finish(len(self._rows))
 
     def _start(self, _engine: Engine) -> None:
-        writable_folder(self.output_dir)
+        self.folder.start()
         self._rows = []
-        self._calibration = applied_calibration(self.calibration, self.checkpoint)
-        if self.dataset is not None:
-            self._check_patients([str(item["patient_id"]) for item in self.dataset.items])
+        self._calibration = applied_calibration(self.calibration, self.folder.checkpoint)
+        dataset = self.folder.dataset
+        if dataset is not None:
+            self._check_patients([str(item["patient_id"]) for item in dataset.items])
 
     def _collect(self, engine: Engine) -> None:
         output: Any = engine.state.output
         outputs, targets = output["pred"], output["label"]
-        if self.dataset is None:
+        if self.folder.dataset is None:
             self._check_patients(targets["patient_id"])
         self._years = outputs["logits"].shape[1]
         self._rows += scan_rows(outputs, targets, head=self.head, calibration=self._calibration)
@@ -141,18 +125,13 @@ class EvaluationWriter:
 
     def _write(self, engine: Engine) -> None:
         calibration = self._calibration
-        cohort = self._cohort()
         self._rows = weighted_rows(self._rows, self._years)
         known = [row for row in self._rows if row["risk"] is not None]
         metrics = {**engine.state.metrics, **calibration_metrics(known, calibration)}
-        write_json(
-            self._report,
+        self.folder.write(
             {
-                "intended_use": INTENDED_USE,
-                "checkpoint": describe_checkpoint(self.checkpoint),
                 "calibrated": calibration is not None,
                 "calibration": calibration and calibration.description(),
-                **cohort,
                 "scans": len(self._rows),
                 "known_scans": len(known),
                 "positives": sum(row["risk"] for row in known),
@@ -161,38 +140,21 @@ class EvaluationWriter:
                 "ece_bins": BINS,
                 "metrics": finite_scalars(metrics),
                 "screening": screening_report(known, calibration, self.screening_prevalence),
-                "failed": self._failures,
-            },
+            }
         )
-        self._write_table()
-        self._draw(known, synthetic=bool(cohort["synthetic"]))
+        self.folder.write_scans(list(self._rows[0]) if self._rows else COLUMNS, self._rows)
+        self._draw(known)
 
-    def _write_table(self) -> None:
-        columns = list(self._rows[0]) if self._rows else COLUMNS
-        with (
-            replaced_file(self.output_dir / "per_scan.csv") as partial,
-            partial.open("w", newline="", encoding="utf-8") as stream,
-        ):
-            table = csv.DictWriter(stream, columns)
-            table.writeheader()
-            table.writerows(self._rows)
-
-    def _draw(self, rows: list[dict[str, Any]], *, synthetic: bool) -> None:
-        path = self.output_dir / "reliability.png"
+    def _draw(self, rows: list[dict[str, Any]]) -> None:
+        path = self.folder.path / "reliability.png"
         path.unlink(missing_ok=True)  # of an earlier evaluation
         if not represents_the_cohort(rows):
             return
         risks = {"uncalibrated": [row["predicted_risk"] for row in rows]}
         if self._calibration is not None:
             risks["calibrated"] = [row["calibrated_risk"] for row in rows]
-        scans = "synthetic phantoms" if synthetic else "scans"
+        scans = self.folder.scans_in_words(len(rows))
         labels = [row["risk"] for row in rows]
-        title = f"Predicted risk of {len(rows)} {scans}, {sum(labels)} with cancer"
+        title = f"Predicted risk of {scans}, {sum(labels)} with cancer"
         weights = [row["weight"] for row in rows]
         reliability_picture(risks, labels, weights, path=path, title=title)
-
-    def _cohort(self) -> dict[str, Any]:
-        if self.datalist is None:
-            return {"datalist": None, "synthetic": None}
-        content = json.loads(Path(self.datalist).read_text(encoding="utf-8"))
-        return {"datalist": content.get("name"), "synthetic": content.get("synthetic")}
