@@ -19,22 +19,45 @@ MARGIN_MM = 4.0
 class LidcShape:
     """A nodule's surface: signed distance in mm, negative inside, on a cube grid.
 
-    ``distance_mm`` is float32 over (left, posterior, superior) steps of ``SHAPE_SPACING_MM``,
-    the order of LIDC's columns, rows and slices; its middle is the nodule's centre of mass box.
+    ``distance_mm`` is float32 over (left, posterior, superior) steps of ``spacing_mm``, the order
+    of LIDC's columns, rows and slices; its middle is the nodule's centre of mass box.
     """
 
     distance_mm: NDArray[np.float32]
+    spacing_mm: float = SHAPE_SPACING_MM
 
     @property
     def extent_mm(self) -> NDArray[np.float64]:
         """Half the grid's size along each axis."""
-        return (np.asarray(self.distance_mm.shape) - 1) / 2 * SHAPE_SPACING_MM
+        return (np.asarray(self.distance_mm.shape) - 1) / 2 * self.spacing_mm
 
     @property
     def volume_mm3(self) -> float:
         """Volume inside the surface."""
-        coverage = np.clip(0.5 - self.distance_mm / SHAPE_SPACING_MM, 0, 1)
-        return float(coverage.sum(dtype=np.float64)) * SHAPE_SPACING_MM**3
+        coverage = np.clip(0.5 - self.distance_mm / self.spacing_mm, 0, 1)
+        return float(coverage.sum(dtype=np.float64)) * self.spacing_mm**3
+
+    @property
+    def diameter_mm(self) -> float:
+        """Diameter of the sphere of the same volume."""
+        return float((6 * self.volume_mm3 / np.pi) ** (1 / 3))
+
+    def enlarged(self, factor: float) -> LidcShape:
+        """The same shape with all its lengths times ``factor``, 1 or more.
+
+        The margin around the surface stays ``MARGIN_MM`` or, with the old steps enlarged, up to
+        one of these more; the new steps are at most about 2 mm.
+        """
+        if factor < 1:
+            raise ValueError(f"factor must be 1 or more, got {factor}")
+        margin = round(MARGIN_MM / self.spacing_mm)
+        spare = margin - int(np.ceil(margin / factor))
+        inner = tuple(slice(spare, size - spare) for size in self.distance_mm.shape)
+        near = self.distance_mm[inner]
+        parts = max(round(factor * self.spacing_mm / 1.5), 1)
+        factors = [((size - 1) * parts + 1) / size for size in near.shape]
+        finer = zoom(near, factors, order=3, mode="nearest")
+        return LidcShape(finer * np.float32(factor), self.spacing_mm * factor / parts)
 
 
 def consensus_mask(nodule: LidcNodule, agreement: float = 0.5) -> NDArray[np.bool_]:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
 import os
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +19,8 @@ from cohorts.lidc_nodules import read_lidc_nodules
 from cohorts.phantom_item import FOLDERS, finished_item, item_path, make_item
 from cohorts.phantom_plan import CohortSettings, ScanPlan, plan_cohort
 from cohorts.phantom_scanner import KERNELS, ScannerSettings
+from cohorts.run_command import run_command
+from cohorts.worker_pool import map_in_workers
 
 LICENSE = (
     "Synthetic scans; nodule shapes, sizes and ratings from LIDC-IDRI (CC BY 3.0) as "
@@ -68,7 +66,7 @@ def make_cohort(
     datalist_path.unlink(missing_ok=True)
     make = partial(make_item, folder=folder, fingerprint=fingerprint)
     with tqdm(total=len(plans), initial=len(items), desc="phantom", disable=quiet) as bar:
-        for item in _make_all(make, pending, workers):
+        for item in map_in_workers(make, pending, workers):
             items[item["patient_id"]] = item
             bar.update()
     write_datalist(_datalist(record, plans, items), datalist_path)
@@ -88,30 +86,6 @@ def _is_complete(path: Path, record: dict[str, Any]) -> bool:
     except (OSError, ValueError, KeyError, TypeError):
         return False
     return bool(same) and all(file.is_file() for file in files)
-
-
-def _make_all(
-    make: partial[dict[str, Any]], plans: list[ScanPlan], workers: int
-) -> Iterator[dict[str, Any]]:
-    if workers == 1 or len(plans) < 2:
-        yield from map(make, plans)
-        return
-    # Fresh processes: forking after another library has started threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        min(workers, len(plans)), mp_context=context, initializer=_quiet_interrupt
-    ) as pool:
-        jobs = [pool.submit(make, plan) for plan in plans]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _quiet_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _datalist(
@@ -159,6 +133,8 @@ def _parser() -> argparse.ArgumentParser:
         help="smallest LIDC nodule used")  # fmt: skip
     add("--max-diameter-mm", type=float, default=cohort.max_diameter_mm,
         help="largest LIDC nodule used")  # fmt: skip
+    add("--mass-fraction", type=float, default=cohort.mass_fraction,
+        help="share of the malignant nodules enlarged to masses of 30 to 75 mm")  # fmt: skip
     add("--mean-emphysema", type=float, default=cohort.mean_emphysema,
         help="mean share of the lungs that is emphysema, without a malignant nodule")  # fmt: skip
     add("--mean-emphysema-with-cancer", type=float, default=cohort.mean_emphysema_with_cancer,
@@ -173,6 +149,10 @@ def _parser() -> argparse.ArgumentParser:
         help="dose relative to a standard scan; a quarter doubles the noise")  # fmt: skip
     add("--kernel", choices=KERNELS, default=scanner.kernel,
         help="reconstruction kernel; lung is sharper and noisier")  # fmt: skip
+    add("--vary-scanner", action="store_true",
+        help="each scan draws 0.25 to 2 times the dose, either kernel, and a slice thickness of 1 "
+        "to 2 times the slice spacing; --kernel and --slice-thickness-mm then do not "
+        "count")  # fmt: skip
     add("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes")
     return parser
 
@@ -187,6 +167,7 @@ def _settings(options: argparse.Namespace) -> CohortSettings:
         clean_fraction=options.clean_fraction,
         min_diameter_mm=options.min_diameter_mm,
         max_diameter_mm=options.max_diameter_mm,
+        mass_fraction=options.mass_fraction,
         mean_emphysema=options.mean_emphysema,
         mean_emphysema_with_cancer=options.mean_emphysema_with_cancer,
         scanner=ScannerSettings(
@@ -196,37 +177,18 @@ def _settings(options: argparse.Namespace) -> CohortSettings:
             dose=options.dose,
             kernel=options.kernel,
         ),
+        vary_scanner=options.vary_scanner,
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line: 0 when the cohort is complete, 1 on an error, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    try:
+
+    def work() -> None:
         print(make_cohort(_settings(options), options.output, workers=options.workers))
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(
-            f"error: {options.output} must be a folder that can be written, "
-            f"got {error.strerror or error}",
-            file=sys.stderr,
-        )
-        return 1
-    except BrokenProcessPool:
-        print(
-            "error: every worker must live to its end, got one killed; try fewer --workers",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print(
-            f"interrupted: the same command completes {options.output}",
-            file=sys.stderr,
-        )
-        return 130
-    return 0
+
+    return run_command(work, options.output)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,13 @@ def make_item(plan: ScanPlan, folder: Path, fingerprint: str) -> dict[str, Any]:
     """
     rng = np.random.default_rng(list(plan.seed))
     scan_rng, follow_up_rng = rng.spawn(2)
-    scan = render_scan(list(plan.nodules), plan.scanner, scan_rng, emphysema=plan.emphysema)
+    scan = render_scan(
+        list(plan.nodules),
+        plan.scanner,
+        scan_rng,
+        emphysema=plan.emphysema,
+        masses_mm=plan.masses_mm,
+    )
     item = _describe(plan, scan, follow_up_rng)
     for key, array in (("image", scan.image_hu), ("mask", scan.mask), ("lungs", scan.lungs)):
         write_nifti(array, scan.grid.affine, folder / item[key])

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
 from cohorts.lidc_nodules import LidcNodule
-from cohorts.lidc_shape import SHAPE_SPACING_MM, LidcShape, lidc_shape
+from cohorts.lidc_shape import LidcShape, lidc_shape
 from cohorts.phantom_anatomy import ChestAnatomy
 from cohorts.phantom_grid import Array, PhantomGrid
 from cohorts.phantom_tubes import Tubes, draw_tubes
@@ -17,12 +17,16 @@ from cohorts.phantom_vessels import VesselTrees, lung_depth, sample_lung
 
 SITES = ("parenchyma", "pleura", "vessel")
 FINE_MM = 0.75
+FINE_MASS_MM = 1.5
 Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
 class PlacedNodule:
-    """A LIDC nodule in a phantom: RAS centre in mm, mirrored along some axes."""
+    """A LIDC nodule in a phantom: RAS centre in mm, mirrored along some axes.
+
+    ``enlarged`` is the factor on its lengths that makes it a mass, 1 for a nodule of LIDC's size.
+    """
 
     nodule: LidcNodule
     shape: LidcShape
@@ -30,12 +34,16 @@ class PlacedNodule:
     mirrored: tuple[bool, bool, bool]
     side: str
     site: str
+    enlarged: float = 1.0
 
     @property
     def kind(self) -> str:
-        """Attenuation by the mean texture rating (1 ground-glass, 3 part-solid, 5 solid)."""
+        """Attenuation by the mean texture rating (1 ground-glass, 3 part-solid, 5 solid).
+
+        Masses are solid whatever their rating.
+        """
         texture = self.nodule.ratings["texture"]
-        if texture >= 4:
+        if texture >= 4 or self.enlarged > 1:
             return "solid"
         return "part-solid" if texture >= 2 else "ground-glass"
 
@@ -62,7 +70,7 @@ def place_nodule(
     for attempt in range(60):
         site = SITES[first_site if attempt < 30 else 0]
         side = "left" if rng.integers(2) else "right"
-        points = anatomy.scale * _candidates(
+        points = anatomy.scale * site_candidates(
             site, side, radius / anatomy.scale, anatomy, trees, rng
         )
         inside = np.all((points > low) & (points < high), axis=1)
@@ -81,7 +89,7 @@ def nodule_distance(placed: PlacedNodule, x: Array, y: Array, z: Array) -> Array
     """Signed distance in mm to the nodule's surface at broadcasting RAS coordinates."""
     steps = []
     for axis, (position, sign) in enumerate(((x, -1), (y, -1), (z, 1))):
-        offset = (position - placed.centre_mm[axis]) * (sign / SHAPE_SPACING_MM)
+        offset = (position - placed.centre_mm[axis]) * (sign / placed.shape.spacing_mm)
         middle = (placed.shape.distance_mm.shape[axis] - 1) / 2
         steps.append(middle + (-offset if placed.mirrored[axis] else offset))
     coordinates = np.stack(np.broadcast_arrays(*steps))
@@ -105,7 +113,8 @@ def nodule_coverage(
     """
     reach = placed.shape.extent_mm + np.asarray(grid.spacing_mm)
     box = grid.box(placed.centre_mm - reach, placed.centre_mm + reach)
-    counts = [min(int(np.ceil(step / FINE_MM)), 6) for step in grid.spacing_mm]
+    fine_mm = FINE_MM if placed.enlarged == 1 else FINE_MASS_MM
+    counts = [min(int(np.ceil(step / fine_mm)), 6) for step in grid.spacing_mm]
     axes = [
         (axis[:, None] + step * ((np.arange(count) + 0.5) / count - 0.5)).ravel()
         for axis, step, count in zip(
@@ -161,7 +170,7 @@ def draw_nodule(
         patch += core * np.maximum(rng.uniform(250, 550) - patch, 0)
 
 
-def _candidates(
+def site_candidates(
     site: str,
     side: str,
     radius: float,
@@ -169,6 +178,7 @@ def _candidates(
     trees: VesselTrees,
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
+    """``(N, 3)`` centres, in the anatomy's units, for a nodule of this radius at a site."""
     if site == "parenchyma":
         return sample_lung(anatomy, side, 16, rng, depth_mm=min(radius + 4, 28.0))
     if site == "pleura":
@@ -197,7 +207,8 @@ def _draw_spicules(
     line = placed.centre_mm + steps[:, None, None] * direction
     inside = nodule_distance(placed, line[..., 0], line[..., 1], line[..., 2]) < 0
     surface = steps[np.where(inside, np.arange(len(steps))[:, None], 0).max(axis=0)]
-    length = surface * rng.uniform(0.35, 0.9, count) + 2
+    # A mass keeps the spicules of its nodule: longer ones would leave the chest.
+    length = surface / placed.enlarged * rng.uniform(0.35, 0.9, count) + 2
     starts = placed.centre_mm + direction * 0.8 * surface[:, None]
     ends = placed.centre_mm + direction * (surface + length)[:, None]
     spikes = Tubes(starts, ends, np.full(count, 1.1), np.full(count, 0.35))

@@ -10,7 +10,8 @@ import numpy as np
 from cohorts.datalist import SPLITS
 from cohorts.lidc_nodules import LidcNodule, lidc_split
 from cohorts.phantom_emphysema import MOST, draw_extent
-from cohorts.phantom_scanner import ScannerSettings
+from cohorts.phantom_masses import draw_mass
+from cohorts.phantom_scanner import ScannerSettings, draw_scanner
 
 # Rises whenever the same settings make other scans, so that old cohorts are made anew.
 GENERATOR_VERSION = 3
@@ -31,7 +32,9 @@ class CohortSettings:
     max_diameter_mm: float = 30.0
     mean_emphysema: float = 0.0  # share of the lungs, in scans without a malignant nodule
     mean_emphysema_with_cancer: float = 0.0
+    mass_fraction: float = 0.0  # of the malignant nodules
     scanner: ScannerSettings = field(default_factory=ScannerSettings)
+    vary_scanner: bool = False  # each scan has a dose, kernel and slice thickness of its own
 
     def __post_init__(self) -> None:
         counts = self.counts
@@ -42,7 +45,7 @@ class CohortSettings:
             )
         if self.seed < 0:
             raise ValueError(f"seed must be 0 or more, got {self.seed}")
-        for name in ("positive_fraction", "clean_fraction"):
+        for name in ("positive_fraction", "clean_fraction", "mass_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
         if self.positive_fraction + self.clean_fraction > 1 + 1e-9:
@@ -67,6 +70,10 @@ class CohortSettings:
     def as_record(self) -> dict[str, Any]:
         """The settings for a datalist, with the generator's version."""
         record = asdict(self)
+        # Off, these change nothing: a cohort from before they came stays complete.
+        for name in ("mass_fraction", "vary_scanner"):
+            if not record[name]:
+                del record[name]
         record["scanner"] = self.scanner.as_record()
         return {"program": "cohorts.phantom", "version": GENERATOR_VERSION, **record}
 
@@ -81,6 +88,7 @@ class ScanPlan:
     nodules: tuple[LidcNodule, ...]
     scanner: ScannerSettings
     emphysema: float = 0.0
+    masses_mm: tuple[float | None, ...] = ()
 
     @property
     def positive(self) -> bool:
@@ -99,7 +107,7 @@ def plan_cohort(settings: CohortSettings, nodules: list[LidcNodule]) -> list[Sca
         if count == 0:
             continue
         rng = np.random.default_rng([settings.seed, code])
-        emphysema_rng = rng.spawn(1)[0]
+        emphysema_rng, mass_rng, scanner_rng = rng.spawn(3)
         positive = round(count * settings.positive_fraction)
         clean = min(round(count * settings.clean_fraction), count - positive)
         classes = ["positive"] * positive + ["clean"] * clean
@@ -132,8 +140,16 @@ def plan_cohort(settings: CohortSettings, nodules: list[LidcNodule]) -> list[Sca
                     split=split,
                     seed=(settings.seed, code, index),
                     nodules=tuple(chosen),
-                    scanner=settings.scanner,
+                    scanner=(
+                        draw_scanner(settings.scanner, scanner_rng)
+                        if settings.vary_scanner
+                        else settings.scanner
+                    ),
                     emphysema=draw_extent(mean, emphysema_rng),
+                    masses_mm=tuple(
+                        draw_mass(settings.mass_fraction, mass_rng) if nodule.malignant else None
+                        for nodule in chosen
+                    ),
                 )
             )
     return plans

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from cohorts.lidc_nodules import RATINGS, LidcNodule
 from cohorts.phantom_anatomy import ChestAnatomy, sample_anatomy
 from cohorts.phantom_grid import Array, PhantomGrid
+from cohorts.phantom_masses import enlarge_nodule
 from cohorts.phantom_nodules import PlacedNodule, draw_nodule, nodule_coverage, place_nodule
 from cohorts.phantom_scanner import (
     ScannerSettings,
@@ -47,12 +49,14 @@ def render_scan(
     rng: np.random.Generator,
     *,
     emphysema: float = 0.0,
+    masses_mm: Sequence[float | None] = (),
 ) -> PhantomScan:
     """A synthetic chest CT with these nodules: the same for the same generator state.
 
-    ``emphysema`` is the share of the lungs that is destroyed, 0 to below 1.
+    ``emphysema`` is the share of the lungs that is destroyed, 0 to below 1. ``masses_mm`` has for
+    each nodule the diameter it is enlarged to, None to leave it; empty leaves all.
     """
-    anatomy_rng, tree_rng, nodule_rng, texture_rng, noise_rng = rng.spawn(5)
+    anatomy_rng, tree_rng, nodule_rng, texture_rng, noise_rng, mass_rng = rng.spawn(6)
     anatomy = sample_anatomy(anatomy_rng)
     x_mm, y_mm, z_mm = np.round(CENTRE_MM + anatomy_rng.normal(0, 4, 3), 1)
     grid = scan_grid(settings, (float(x_mm), float(y_mm), float(z_mm)))
@@ -64,6 +68,17 @@ def render_scan(
                 nodule, anatomy=anatomy, trees=trees, grid=grid, others=placed, rng=nodule_rng
             )
         )
+    for index, diameter_mm in enumerate(masses_mm):
+        if diameter_mm is not None:
+            placed[index] = enlarge_nodule(
+                placed[index],
+                diameter_mm,
+                anatomy=anatomy,
+                trees=trees,
+                grid=grid,
+                others=placed[:index] + placed[index + 1 :],
+                rng=mass_rng,
+            )
     fine = fine_grid(settings, grid)
     bones = skeleton(anatomy, anatomy_rng)
     hu, left, right = _render(
@@ -153,6 +168,7 @@ def _box_mm(mask: NDArray[np.bool_], grid: PhantomGrid) -> list[float]:
 
 def _record(item: PlacedNodule, instance: int, volume_mm3: float) -> dict[str, Any]:
     nodule = item.nodule
+    enlarged = {"enlarged": round(item.enlarged, 4)} if item.enlarged > 1 else {}
     return {
         "instance": instance,
         "malignancy": round(nodule.ratings["malignancy"], 3),
@@ -161,6 +177,7 @@ def _record(item: PlacedNodule, instance: int, volume_mm3: float) -> dict[str, A
         "volume_mm3": round(volume_mm3, 2),
         "kind": item.kind,
         "site": item.site,
+        **enlarged,
         "side": item.side,
         "centre_mm": [round(float(value), 3) for value in item.centre_mm],
         **{name: round(nodule.ratings[name], 3) for name in RATINGS if name != "malignancy"},

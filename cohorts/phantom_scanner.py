@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,10 @@ REFERENCE_NOISE_HU = 22.0
 REFERENCE_THICKNESS_MM = 1.25
 LUNG_KERNEL_NOISE = 2.2
 FINEST_STEP_MM = 2.0
+# Ranges of a varied scanner: of the dose, relative to the cohort's, and of the slice thickness,
+# relative to the distance of the slices.
+VARIED_DOSE = (0.25, 2.0)
+VARIED_THICKNESS = (1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,20 @@ class ScannerSettings:
             "kernel": self.kernel,
             "noise_sd_hu": round(self.noise_sd_hu, 3),
         }
+
+
+def draw_scanner(settings: ScannerSettings, rng: np.random.Generator) -> ScannerSettings:
+    """One scan's acquisition: dose log-uniform, kernel at equal odds, slice thickness uniform.
+
+    Voxels and field of view stay; kernel and slice thickness of ``settings`` do not count.
+    """
+    low, high = map(math.log, VARIED_DOSE)
+    return replace(
+        settings,
+        dose=round(settings.dose * math.exp(rng.uniform(low, high)), 6),
+        kernel=KERNELS[int(rng.integers(len(KERNELS)))],
+        slice_thickness_mm=round(settings.spacing_mm[2] * float(rng.uniform(*VARIED_THICKNESS)), 4),
+    )
 
 
 def scan_grid(settings: ScannerSettings, centre_mm: tuple[float, float, float]) -> PhantomGrid:
