@@ -1,34 +1,47 @@
-"""``python -m benchmarks.real_scans``: where the last training looks in two scans of patients."""
+"""``python -m benchmarks.real_scans``: what the last trainings say of two scans of patients."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from xml.etree import ElementTree
+from typing import Any
 
 import numpy as np
-import pydicom
 
+from benchmarks.real_lesions import (
+    DATA,
+    LIDC,
+    LUNG_PET_CT,
+    RealLesion,
+    lidc_lesions,
+    tumour,
+)
 from benchmarks.report import Row, write_report
 from bundles.__main__ import main as run_command
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-LIDC = DATA / "lidc1011"
-LUNG_PET_CT = DATA / "lung-pet-ct-dx"
-BUNDLE = "lung_ct_cancer_risk"
+ATTENTION, BOXES = "lung_ct_cancer_risk", "lung_ct_nodule_detection"
 NOTES = (
-    "Two scans, one training on phantoms alone: an observation, no measure of performance.",
+    "Two scans, trainings on phantoms alone: an observation, no measure of performance.",
     "LIDC-IDRI-1011 has three nodules marked by four readers and one by a single reader; "
     "Lung-PET-CT-Dx A0001 has one tumour, boxed slice by slice, 5 mm apart.",
-    "Distances are from the attention's peak to the nearest centre of a nodule, or of the "
-    "tumour's box in one slice.",
+    "Attention: from its peak to the nearest centre of a nodule, or of the tumour's box in one "
+    "slice.",
+    "Boxes: a lesion is found by a box whose centre is nearer to its centre than half its "
+    "diameter. False marks before it are the boxes on no lesion with a score as high as that of "
+    "the best box that finds it; -1 where none does.",
 )
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.real_scans", description=__doc__)
+    parser.add_argument("--attention", type=Path, help=f"a run of {ATTENTION}; else the last")
+    parser.add_argument("--boxes", type=Path, help=f"a run of {BOXES}; else the last")
+    runs = parser.parse_args()
     if not LIDC.is_dir() or not LUNG_PET_CT.is_dir():
         print(f"error: the real scans must lie in {DATA}, got none there", file=sys.stderr)
         return 1
@@ -36,45 +49,50 @@ def main() -> int:
         folder = Path(name)
         with zipfile.ZipFile(LUNG_PET_CT / "A0001_series3_5mm.zip") as archive:
             archive.extractall(folder / "A0001")
-        scan = LIDC / "LIDC-IDRI-1011.nii.gz"
-        output = ["--output", str(folder / "results")]
-        run_command(["predict", BUNDLE, "--scans", str(scan), str(folder / "A0001"), *output])
-        report = json.loads((folder / "results" / "predictions.json").read_text())
-        centres_mm = [_lidc_centres_mm(), _tumour_centres_mm(folder / "A0001")]
+        scans = [LIDC / "LIDC-IDRI-1011.nii.gz", folder / "A0001"]
+        lesions = {
+            "LIDC-IDRI-1011": lidc_lesions(),
+            "Lung-PET-CT-Dx A0001": [tumour(folder / "A0001")],
+        }
+        attention = _predicted(ATTENTION, runs.attention, scans, folder / "attention")
+        # All boxes, so that a lesion with a low score has a place among the false marks too.
+        every = ["--set", "min_score=0.001", "--set", "min_finding_score=0"]
+        boxes = _predicted(BOXES, runs.boxes, scans, folder / "boxes", *every)
     rows = []
-    for title, result, lesions_mm in zip(
-        ("LIDC-IDRI-1011", "Lung-PET-CT-Dx A0001"), report["scans"], centres_mm, strict=True
-    ):
-        away_mm = np.linalg.norm(lesions_mm - result["peak_ras_mm"], axis=1).min()
-        rows.append(Row(f"{title}: peak to the nearest lesion", float(away_mm), None, "mm"))
+    for (title, own), looked, found in zip(lesions.items(), attention, boxes, strict=True):
+        centres_mm = np.concatenate([lesion.slice_centres_ras_mm for lesion in own])
+        away_mm = np.linalg.norm(centres_mm - looked["peak_ras_mm"], axis=1).min()
+        rows.append(Row(f"{title}, attention: peak to a lesion", float(away_mm), None, "mm"))
+        for lesion in own:
+            if lesion.is_counted:
+                what = f"{title}, boxes: false marks before {lesion.name}"
+                rows.append(Row(what, false_marks(lesion, own, found["findings"]), None, ""))
     write_report("real_scans", rows, notes=NOTES)
     return 0
 
 
-def _lidc_centres_mm() -> np.ndarray:
-    nodules = json.loads((LIDC / "LIDC-IDRI-1011_nodules.json").read_text())
-    return np.array([nodule["centre_LPS_mm"] for nodule in nodules]) * [-1, -1, 1]
+def false_marks(
+    lesion: RealLesion, lesions: Sequence[RealLesion], findings: Sequence[Mapping[str, Any]]
+) -> int:
+    """How many boxes on none of ``lesions`` score as high as the best on ``lesion``; -1 if none."""
+    centres_mm = np.array([finding["centre_ras_mm"] for finding in findings]).reshape(-1, 3)
+    scores = np.array([finding["score"] for finding in findings])
+    hits = {
+        one.name: np.linalg.norm(centres_mm - one.centre_ras_mm, axis=1) < one.diameter_mm / 2
+        for one in lesions
+    }
+    if not hits[lesion.name].any():
+        return -1
+    is_false = ~np.any(list(hits.values()), axis=0)
+    return int((is_false & (scores >= scores[hits[lesion.name]].max())).sum())
 
 
-def _tumour_centres_mm(series: Path) -> np.ndarray:
-    """Centres in RAS mm of the boxes of those slices that are in the series."""
-    centres_mm = []
-    for path in series.rglob("*.dcm"):
-        slice_ = pydicom.dcmread(path, stop_before_pixels=True)
-        annotation = LUNG_PET_CT / "annotation-A0001" / f"{slice_.SOPInstanceUID}.xml"
-        if not annotation.is_file():
-            continue
-        box = ElementTree.parse(annotation).find(".//bndbox")
-        assert box is not None
-        low, high = (
-            np.array([float(box.findtext(f"{axis}{end}", "nan")) for axis in "xy"])
-            for end in ("min", "max")
-        )
-        row_mm, column_mm = slice_.PixelSpacing
-        x_mm, y_mm, z_mm = slice_.ImagePositionPatient
-        centre_mm = (low + high) / 2 * [column_mm, row_mm]
-        centres_mm.append([-(x_mm + centre_mm[0]), -(y_mm + centre_mm[1]), z_mm])
-    return np.array(centres_mm, float)
+def _predicted(
+    bundle: str, run: Path | None, scans: Sequence[Path], output: Path, *options: str
+) -> list[dict[str, Any]]:
+    command = ["predict", bundle, "--scans", *map(str, scans), "--output", str(output), *options]
+    run_command([*command, *([] if run is None else ["--run", str(run)])])
+    return json.loads((output / "predictions.json").read_text())["scans"]
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psutil
 import torch
 
-_RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent / "results"
 _PACKAGES = ("monai", "numpy", "scikit-learn", "scipy", "torch")
 
 
@@ -62,17 +62,7 @@ def interleaved_cpu_s(
 def write_report(name: str, rows: Sequence[Row], *, notes: Sequence[str] = ()) -> Path:
     """Print the rows and write ``benchmarks/results/<name>.json``."""
     report = {
-        "command": f"python -m benchmarks.{name}",
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": {
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "system": f"{platform.system()} {platform.machine()}",
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {"python": platform.python_version()}
-        | {package: version(package) for package in _PACKAGES},
+        **provenance(name),
         "notes": list(notes),
         "rows": [
             {
@@ -85,8 +75,8 @@ def write_report(name: str, rows: Sequence[Row], *, notes: Sequence[str] = ()) -
             for row in rows
         ],
     }
-    _RESULTS.mkdir(exist_ok=True)
-    path = _RESULTS / f"{name}.json"
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(report, indent=2) + "\n")
     print("what, ours, peer, ratio")
     width = max(len(row.what) for row in rows)
@@ -97,6 +87,23 @@ def write_report(name: str, rows: Sequence[Row], *, notes: Sequence[str] = ()) -
     for note in notes:
         print(note)
     return path
+
+
+def provenance(name: str) -> dict[str, Any]:
+    """Command, date, machine and versions of a benchmark's record."""
+    return {
+        "command": f"python -m benchmarks.{name}",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "system": f"{platform.system()} {platform.machine()}",
+            "threads": torch.get_num_threads(),
+        },
+        "versions": {"python": platform.python_version()}
+        | {package: version(package) for package in _PACKAGES},
+    }
 
 
 def _rounded(value: float | None) -> float | None:

@@ -5,17 +5,15 @@ One training step and one inference on a scan of 256x256x200 voxels, each in a p
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.fresh_process import PEAK, RESIDENT, in_fresh_process, memory_gib
+from benchmarks.process_cost import OURS, PEER, cost_rows, rounds_asked
 from benchmarks.r3d_18 import R3d18
 from benchmarks.report import Row, write_report
 from bundles.bundle_config import bundle_configs, merged_config
@@ -23,14 +21,6 @@ from losses import RiskAttentionLoss
 from networks import RiskClassifier
 
 SHAPE = (256, 256, 200)
-OURS, PEER = "ours", "peer"
-
-
-class Cost(NamedTuple):
-    """Wall seconds, and the memory that the process held at most beyond its imports."""
-
-    wall_s: float
-    peak_gib: float
 
 
 class Size(NamedTuple):
@@ -43,26 +33,14 @@ class Size(NamedTuple):
     step_gflop: float
 
 
-Measurement = Callable[[str, Sequence[int]], float]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.risk_network", description=__doc__)
-    parser.add_argument(
-        "--rounds",
-        type=int,
-        nargs=2,
-        default=(3, 1),
-        metavar=("OURS", "PEER"),
-        help="how often each is measured; a step of the peer takes minutes and 12 GiB",
+    rounds = rounds_asked(
+        "risk_network", __doc__, (3, 1), "a step of the peer takes minutes and 12 GiB"
     )
-    rounds = parser.parse_args().rounds
-    if min(rounds) < 1:
-        parser.error(f"--rounds must be 1 or more, got {rounds[0]} and {rounds[1]}")
     ours, peer = size(OURS, SHAPE), size(PEER, SHAPE)
     rows = [
-        *cost_rows("training step", step_s, rounds),
-        *cost_rows("inference", inference_s, rounds),
+        *cost_rows("training step", step_s, SHAPE, rounds),
+        *cost_rows("inference", inference_s, SHAPE, rounds),
         Row("parameters", ours.parameters, peer.parameters, ""),
         Row("training step: arithmetic", ours.step_gflop, peer.step_gflop, "GFLOP"),
         Row("inference: arithmetic", ours.inference_gflop, peer.inference_gflop, "GFLOP"),
@@ -92,31 +70,6 @@ def notes(ours: Size, peer: Size, rounds: Sequence[int]) -> list[str]:
         "GFLOP counts a multiplication and its addition as two, and only those of convolutions "
         "and matrix products (torch.utils.flop_counter).",
     ]
-
-
-def cost_rows(what: str, measurement: Measurement, rounds: Sequence[int]) -> list[Row]:
-    costs: dict[str, list[Cost]] = {OURS: [], PEER: []}
-    for number in range(max(rounds)):
-        for (which, done), wanted in zip(costs.items(), rounds, strict=True):
-            if number < wanted:
-                done.append(in_fresh_process(cost, measurement, which, SHAPE))
-                print(f"{what}, {which}: {done[-1]}", flush=True)
-    ours, peer = (
-        Cost(statistics.median(one.wall_s for one in done), max(one.peak_gib for one in done))
-        for done in costs.values()
-    )
-    return [
-        Row(what, ours.wall_s, peer.wall_s, "s"),
-        Row(f"{what}: peak memory", ours.peak_gib, peer.peak_gib, "GiB"),
-    ]
-
-
-def cost(measurement: Measurement, which: str, shape: Sequence[int]) -> Cost:
-    """Time and memory of a measurement; to be called once in a process."""
-    measurement(OURS, (16, 16, 16))
-    held_gib = memory_gib(RESIDENT)
-    wall_s = measurement(which, shape)
-    return Cost(wall_s, memory_gib(PEAK) - held_gib)
 
 
 def step_s(which: str, shape: Sequence[int]) -> float:

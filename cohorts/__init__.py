@@ -9,11 +9,19 @@ from typing import TYPE_CHECKING, Any
 from cohorts.scan_items import scan_items
 
 if TYPE_CHECKING:
+    from cohorts.check import check_datalist_scans
+    from cohorts.collection import Collection
     from cohorts.datalist import load_datalist, read_datalist, write_datalist
+    from cohorts.dicom_scan import DicomScan, read_dicom_scan
     from cohorts.gallery import draw_gallery
+    from cohorts.lidc_agreement import ReaderAgreement, reader_agreement
+    from cohorts.lidc_masks import reader_masks
     from cohorts.lidc_nodules import LidcNodule, lidc_database, lidc_split, read_lidc_nodules
     from cohorts.lidc_shape import consensus_mask
+    from cohorts.luna16 import Luna16, luna16_fold
     from cohorts.mammogram_phantom import MammogramSettings, make_mammograms
+    from cohorts.nlst import read_nlst_boxes
+    from cohorts.nlst_participants import NlstParticipants
     from cohorts.phantom import make_cohort
     from cohorts.phantom_plan import CohortSettings
     from cohorts.phantom_scan import PhantomScan, render_scan
@@ -22,20 +30,31 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CohortSettings",
+    "Collection",
+    "DicomScan",
     "LidcNodule",
+    "Luna16",
     "MammogramSettings",
+    "NlstParticipants",
     "PhantomScan",
     "ReadableScans",
+    "ReaderAgreement",
     "ScannerSettings",
+    "check_datalist_scans",
     "consensus_mask",
     "draw_gallery",
     "lidc_database",
     "lidc_split",
     "load_datalist",
+    "luna16_fold",
     "make_cohort",
     "make_mammograms",
     "read_datalist",
+    "read_dicom_scan",
     "read_lidc_nodules",
+    "read_nlst_boxes",
+    "reader_agreement",
+    "reader_masks",
     "render_scan",
     "scan_items",
     "write_datalist",
@@ -43,20 +62,31 @@ __all__ = [
 
 _HOMES = {
     "CohortSettings": "phantom_plan",
+    "Collection": "collection",
+    "DicomScan": "dicom_scan",
     "LidcNodule": "lidc_nodules",
+    "Luna16": "luna16",
     "MammogramSettings": "mammogram_phantom",
+    "NlstParticipants": "nlst_participants",
     "PhantomScan": "phantom_scan",
     "ReadableScans": "readable_scans",
+    "ReaderAgreement": "lidc_agreement",
     "ScannerSettings": "phantom_scanner",
+    "check_datalist_scans": "check",
     "consensus_mask": "lidc_shape",
     "draw_gallery": "gallery",
     "lidc_database": "lidc_nodules",
     "lidc_split": "lidc_nodules",
     "load_datalist": "datalist",
+    "luna16_fold": "luna16",
     "make_cohort": "phantom",
     "make_mammograms": "mammogram_phantom",
     "read_datalist": "datalist",
+    "read_dicom_scan": "dicom_scan",
     "read_lidc_nodules": "lidc_nodules",
+    "read_nlst_boxes": "nlst",
+    "reader_agreement": "lidc_agreement",
+    "reader_masks": "lidc_masks",
     "render_scan": "phantom_scan",
     "write_datalist": "datalist",
 }

@@ -85,7 +85,15 @@ def write_datalist(datalist: dict[str, Any], path: str | Path) -> None:
 
 
 def check_datalist(datalist: dict[str, Any], path: Path) -> None:
-    """Raise ``ValueError`` in one sentence, naming ``path``, for the first rule broken."""
+    """Raise ``ValueError`` in one sentence, naming ``path``, for the first rule broken.
+
+    A datalist names the frame and the form of its boxes: ``world_frame`` RAS, ``box_mode``
+    ``cccwhd`` (centre and size; ``ccwh`` in 2D), ``box_unit`` mm. Its splits hold one item for
+    each scan, with ``patient_id``, ``image`` (relative to the datalist, or absolute), ``risk``
+    and what :func:`load_datalist` fills in; the readers of collections add ``source``, which
+    names the scan there. A patient's scans are in one split. ``knows_cancer`` false at the top
+    says that the collection has no word on cancer, and that a risk of 0 means nothing.
+    """
     _check_word(path, "world_frame", datalist.get("world_frame"), WORLD_FRAMES)
     _check_word(path, "box_mode", datalist.get("box_mode"), tuple(BOX_MODES))
     split_of: dict[str, str] = {}

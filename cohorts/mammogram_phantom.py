@@ -13,6 +13,7 @@ import numpy as np
 
 from cohorts.datalist import SPLITS, write_datalist
 from cohorts.mammogram_image import COLUMNS, PIXEL_MM, ROWS, MassShape, render_mammogram
+from cohorts.run_command import run_command
 from cohorts.write_nifti import write_nifti
 
 GENERATOR_VERSION = 1
@@ -121,7 +122,7 @@ def _header(settings: MammogramSettings) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line: 0 when the cohort is complete, 1 on an error."""
+    """Command line: 0 when the cohort is complete, 1 on an error, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m cohorts.mammogram_phantom",
         description="Make synthetic mammograms with smooth and spiculated masses.",
@@ -137,20 +138,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--test", type=int, default=cohort.testing, help="testing images")
     add("--seed", type=int, default=cohort.seed, help="other seeds make other patients")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         settings = MammogramSettings(options.train, options.validation, options.test, options.seed)
         print(make_mammograms(settings, options.output))
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(
-            f"error: {options.output} must be a folder that can be written, "
-            f"got {error.strerror or error}",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+
+    return run_command(work, options.output)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import report, risk_network
+from benchmarks import process_cost, report, risk_network
 from benchmarks.fresh_process import PEAK, RESIDENT, in_fresh_process, memory_gib
+from benchmarks.process_cost import OURS, PEER, Cost
 from benchmarks.r3d_18 import R3d18
-from benchmarks.risk_network import OURS, PEER, Cost, Size, inference_s, size, step_s
+from benchmarks.risk_network import Size, inference_s, size, step_s
 
 TINY = (16, 20, 9)
 
@@ -108,13 +109,13 @@ def test_the_report_has_medians_and_peaks(tmp_path: Path, monkeypatch: pytest.Mo
     order = []
 
     def fresh(call: object, measurement: object, which: str, shape: tuple[int, ...]) -> Cost:
-        assert (call, shape) == (risk_network.cost, TINY)
+        assert (call, shape) == (process_cost.cost, TINY)
         order.append(which)
         return costs[which][order.count(which) % len(costs[which])]
 
-    monkeypatch.setattr(risk_network, "in_fresh_process", fresh)
+    monkeypatch.setattr(process_cost, "in_fresh_process", fresh)
     monkeypatch.setattr(risk_network, "SHAPE", TINY)
-    monkeypatch.setattr(report, "_RESULTS", tmp_path)
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
     monkeypatch.setattr(sys, "argv", ["risk_network"])
     risk_network.main()
     assert order == 2 * [OURS, PEER, OURS, OURS]

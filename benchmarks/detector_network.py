@@ -1,0 +1,150 @@
+"""``python -m benchmarks.detector_network``: the default detector against MONAI's RetinaNet.
+
+A forward pass of 256x256x96 voxels and a training step of 96x96x48, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from monai.bundle import ConfigParser
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.process_cost import OURS, PEER, cost_rows, rounds_asked
+from benchmarks.report import Row, write_report
+from benchmarks.retina_detector import retina_detector
+from benchmarks.retina_net import retina_net
+from bundles.bundle_config import bundle_configs, merged_config
+
+FORWARD_SHAPE, STEP_SHAPE = (256, 256, 96), (96, 96, 48)
+# What is counted grows with the voxels where the strides divide the shape.
+_COUNTED_SHAPE = (32, 32, 16)
+_NODULES = 2
+_NOTES = (
+    "Ours is the default network of lung_ct_nodule_detection. The peer is MONAI's RetinaNet with "
+    "the published shapes of its lung nodule detector, built without torchvision, which MONAI's "
+    "own way to it imports and which does not import beside a CPU build of torch.",
+    "A training step is forward, loss, backward and optimiser on one patch with "
+    f"{_NODULES} nodules: ours with the configuration's loss and AdamW, the peer with MONAI's ATSS "
+    "matcher, hard negatives, losses and SGD. Weights are random and the image is noise: neither "
+    "changes the work.",
+    "Each has the memory format that is the faster for it on a CPU: ours has the channels of a "
+    "voxel side by side, the peer has them apart.",
+    "Peak memory is what the process held beyond its imports: weights, optimiser, image, "
+    "activations. The highest of its rounds.",
+    "GFLOP counts a multiplication and its addition as two, and only those of convolutions and "
+    "matrix products (torch.utils.flop_counter); Mvoxel is a million voxels of the image.",
+)
+
+
+class Size(NamedTuple):
+    """What a network is and what a forward pass computes."""
+
+    parameters: int
+    gflop_per_mvoxel: float
+
+
+def main() -> None:
+    rounds = rounds_asked("detector_network", __doc__, (4, 2), "a forward pass of the peer is slow")
+    ours, peer = size(OURS), size(PEER)
+    rows = [
+        Row("network", ours.gflop_per_mvoxel, peer.gflop_per_mvoxel, "GFLOP per Mvoxel"),
+        Row("parameters", ours.parameters, peer.parameters, ""),
+        *cost_rows(f"forward, {_text(FORWARD_SHAPE)}", forward_s, FORWARD_SHAPE, rounds),
+        *cost_rows(f"training step, {_text(STEP_SHAPE)}", step_s, STEP_SHAPE, rounds),
+    ]
+    timing = (
+        f"Wall seconds of the first pass or step of a process, medians of {rounds[0]} processes "
+        f"for ours and {rounds[1]} for the peer, in turns; one on a small image beforehand loads "
+        "what torch loads late."
+    )
+    write_report("detector_network", rows, notes=(*_NOTES, timing))
+
+
+def forward_s(which: str, shape: Sequence[int]) -> float:
+    """Seconds from an image to the raw maps."""
+    network = (_config().get_parsed_content("network") if which == OURS else retina_net()).eval()
+    image = torch.rand(1, 1, *shape)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        network(image)
+    return time.perf_counter() - start
+
+
+def step_s(which: str, shape: Sequence[int]) -> float:
+    """Seconds of one training step."""
+    network, loss = _ours(shape) if which == OURS else _peer(shape)
+    image = torch.rand(1, 1, *shape)
+    optimizer = (
+        torch.optim.AdamW(network.parameters(), lr=1e-3)
+        if which == OURS
+        else torch.optim.SGD(network.parameters(), lr=1e-2, momentum=0.9, nesterov=True)
+    )
+    start = time.perf_counter()
+    loss(image).backward()
+    optimizer.step()
+    return time.perf_counter() - start
+
+
+def size(which: str) -> Size:
+    network = (_config().get_parsed_content("network") if which == OURS else retina_net()).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.rand(1, 1, *_COUNTED_SHAPE))
+    voxels = torch.Size(_COUNTED_SHAPE).numel()
+    return Size(
+        sum(parameter.numel() for parameter in network.parameters()),
+        counter.get_total_flops() / 1e3 / voxels,
+    )
+
+
+#: A network in training mode, and an image to its loss.
+_Trained = tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]
+
+
+def _ours(shape: Sequence[int]) -> _Trained:
+    config = _config()
+    network, loss = config.get_parsed_content("network"), config.get_parsed_content("loss")
+    targets = {
+        "boxes_voxel": _nodules(shape)[None],
+        "box_count": torch.tensor([_NODULES]),
+        "patient_id": ["random"],
+    }
+    return network, lambda image: loss(network(image), targets)
+
+
+def _peer(shape: Sequence[int]) -> _Trained:
+    detector = retina_detector(_config()["spacing_mm"], shape)
+    targets = [{"boxes": _nodules(shape), "labels": torch.zeros(_NODULES, dtype=torch.int64)}]
+
+    def loss(image: torch.Tensor) -> torch.Tensor:
+        losses: dict[str, torch.Tensor] = detector(image, targets)
+        return losses["classification"] + losses["box_regression"]
+
+    return detector.network, loss
+
+
+def _config() -> ConfigParser:
+    """The bundle's training on a CPU."""
+    configs = bundle_configs("lung_ct_nodule_detection")
+    config = ConfigParser(merged_config([configs / "common.yaml", configs / "train.yaml"]))
+    config["device"] = "$torch.device('cpu')"
+    return config
+
+
+def _nodules(shape: Sequence[int]) -> torch.Tensor:
+    """Corners ``(_NODULES, 6)`` of nodules of 8 x 8 x 5 voxels along the image's diagonal."""
+    centre = torch.linspace(0.3, 0.7, _NODULES)[:, None] * torch.tensor(shape)
+    half = torch.tensor([4.0, 4.0, 2.5])
+    return torch.cat([centre - half, centre + half], dim=1)
+
+
+def _text(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+if __name__ == "__main__":
+    main()
