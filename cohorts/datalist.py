@@ -18,7 +18,7 @@ BOX_MODES = {"cccwhd": 6, "ccwh": 4}
 Item = dict[str, Any]
 
 
-def load_datalist(path: str | Path, split: str) -> list[Item]:
+def load_datalist(path: str | Path, split: str, *, with_risk: bool = False) -> list[Item]:
     """Items of one split, checked, with absolute paths and whatever was left out filled in.
 
     An item must have ``patient_id``, ``image`` and ``risk`` (1 = cancer). Left out, ``boxes`` and
@@ -28,6 +28,7 @@ def load_datalist(path: str | Path, split: str) -> list[Item]:
     Args:
         path: the cohort's datalist JSON; image, mask and lungs are relative to its folder.
         split: ``training``, ``validation`` or ``testing``.
+        with_risk: whether the risk is asked for, which some collections do not know.
 
     Raises:
         FileNotFoundError: the datalist, or a file that it names, is missing.
@@ -37,6 +38,10 @@ def load_datalist(path: str | Path, split: str) -> list[Item]:
     if split not in SPLITS:
         raise ValueError(f"{path}: split must be one of {', '.join(SPLITS)}, got {split!r}")
     datalist = read_datalist(path)
+    if with_risk and not datalist.get("knows_cancer", True):
+        raise ValueError(
+            f"{path}: a risk needs a collection that knows who has cancer, got knows_cancer false"
+        )
     if not datalist.get(split):
         raise ValueError(f"{path}: {split} must hold at least one item, got none")
     items = []

@@ -22,7 +22,7 @@ from cohorts.lidc_instances import lidc_instances
 from cohorts.lidc_nodules import (
     MAX_READERS,
     LidcNodule,
-    _cluster,
+    cluster_readings,
     lidc_database,
     read_lidc_nodules,
 )
@@ -102,7 +102,7 @@ def scan_nodules(series_uid: str, xml: Path | None, scan: DicomScan) -> list[Lid
     spacing_mm = (columns, rows, scan.slice_mm)
     return [
         LidcNodule(scan.folder.name, 0, number, spacing_mm, tuple(readings[one] for one in members))
-        for number, members in enumerate(_cluster(readings, spacing_mm, scan.slice_mm))
+        for number, members in enumerate(cluster_readings(readings, spacing_mm, scan.slice_mm))
     ]
 
 

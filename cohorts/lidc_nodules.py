@@ -120,7 +120,9 @@ def read_lidc_nodules(database: Path | None = None) -> list[LidcNodule]:
 def _read_nodules(path: Path) -> tuple[LidcNodule, ...]:
     nodules: list[LidcNodule] = []
     for scan, readings in _read_scans(path):
-        for number, members in enumerate(_cluster(readings, scan.spacing_mm, scan.thickness_mm)):
+        for number, members in enumerate(
+            cluster_readings(readings, scan.spacing_mm, scan.thickness_mm)
+        ):
             nodules.append(
                 LidcNodule(
                     patient_id=scan.patient_id,
@@ -181,9 +183,19 @@ def _read_scans(path: Path) -> Iterator[tuple[_Scan, list[LidcReading]]]:
         yield scan, readings_of.get(scan_id, [])
 
 
-def _cluster(
+def cluster_readings(
     readings: list[LidcReading], spacing_mm: tuple[float, float, float], tolerance_mm: float
 ) -> list[list[int]]:
+    """Readings of one nodule by different readers, as indices into ``readings``.
+
+    Those whose outlines come nearer than a tolerance are one nodule; it shrinks by a tenth until no
+    group has more readings than there are readers, as in pylidc.
+
+    Args:
+        readings: of one scan.
+        spacing_mm: of its voxels.
+        tolerance_mm: between outlines, to begin with.
+    """
     if not readings:
         return []
     clouds = [_points_mm(reading, spacing_mm) for reading in readings]

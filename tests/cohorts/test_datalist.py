@@ -248,3 +248,11 @@ def test_a_broken_datalist_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="side of a must be one of"):
         write_datalist(broken, path)
     assert path.read_bytes() == before
+
+
+def test_a_collection_without_a_word_on_cancer_gives_no_risk(tmp_path: Path) -> None:
+    path = tmp_path / "datalist.json"
+    write_datalist({**make_datalist(tmp_path), "knows_cancer": False}, path)
+    assert len(load_datalist(path, "training")) == 1
+    with pytest.raises(ValueError, match="knows who has cancer, got knows_cancer false"):
+        load_datalist(path, "training", with_risk=True)
