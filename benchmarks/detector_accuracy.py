@@ -36,7 +36,6 @@ from cohorts.datalist import read_datalist
 from handlers.write_json import write_json
 from metrics import (
     MatchedMarks,
-    ScanPoints,
     froc_difference,
     froc_intervals,
     froc_sensitivities,
@@ -186,7 +185,7 @@ def compared(output: Path, group: str) -> dict[str, Any]:
     nodules = read_findings(output / f"{group}_nodules.csv", series)
     excluded = read_findings(output / f"{group}_excluded.csv", series)
     ours, peer = (
-        match_marks(_marks(output / side, series), nodules, excluded, len(series))
+        match_marks(read_marks(output / side / SUBMISSION, series), nodules, excluded, len(series))
         for side in ("ours", "peer")
     )
     difference, interval = froc_difference(ours, peer)
@@ -197,13 +196,6 @@ def compared(output: Path, group: str) -> dict[str, Any]:
         "peer": _curve(peer),
         "cpm_difference": {"value": difference, "low": interval.low, "high": interval.high},
     }
-
-
-def _marks(run_dir: Path, series: Sequence[str]) -> ScanPoints:
-    path = run_dir / SUBMISSION
-    if len(path.read_text(encoding="utf-8").splitlines()) > 1:
-        return read_marks(path, series)
-    return ScanPoints(np.zeros(0, dtype=np.intp), np.zeros((0, 3)), np.zeros(0))  # found nothing
 
 
 def _curve(marks: MatchedMarks) -> dict[str, Any]:

@@ -66,17 +66,13 @@ def read_findings(path: str | Path, series: Sequence[str]) -> ScanPoints:
 
 
 def read_marks(path: str | Path, series: Sequence[str]) -> ScanPoints:
-    """Marks of a submission (``seriesuid,coordX,coordY,coordZ,probability``).
+    """Marks of a submission (``seriesuid,coordX,coordY,coordZ,probability``); there may be none.
 
     Raises:
-        ValueError: a missing column, a value that is no number, a series not in ``series``, or no
-            mark at all.
+        ValueError: a missing column, a value that is no number, or a series not in ``series``.
         OSError: no such file.
     """
-    marks = _read_points(path, series, "probability", others_allowed=False)
-    if not len(marks.scan):
-        raise ValueError(f"{path} must have at least one mark, got a table of 0 rows")
-    return marks
+    return _read_points(path, series, "probability", others_allowed=False)
 
 
 def _rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:

@@ -56,10 +56,19 @@ def test_another_submission_is_compared_on_the_same_draws(tables: dict[str, Path
     assert any(line.startswith("CPM less that of blind.csv, paired: +0.5") for line in worse)
 
 
+def test_a_submission_without_a_mark_finds_nothing(
+    tables: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tables["submission"].write_text(_MARKS)
+    assert main(_arguments(tables)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "true 0, false 0, missed 3, ignored 0, double 0" in lines
+    assert lines[-1] == "CPM 0.000000 [0.000000, 0.000000]"
+
+
 @pytest.mark.parametrize(
     ("name", "text", "rule"),
     [
-        ("submission", _MARKS, r"submission.csv must have at least one mark, got"),
         ("submission", "", r"submission.csv must have the columns seriesuid.*row 1"),
         ("submission", "seriesuid,coordX,coordY,coordZ\n", r"probability is missing from"),
         ("submission", _MARKS + "\nz,1,2,3,0.5\n", r"series of the list, got 'z' in row 3"),
