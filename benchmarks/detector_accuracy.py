@@ -58,7 +58,7 @@ COHORT = CohortSettings(
     vary_scanner=True,
     scanner=ScannerSettings(spacing_mm=(1.5, 1.5, 2.5)),
 )
-OVERLAYS = ("two_cores",)
+OVERLAYS = ("two_cores", "disk_cache")  # from where both sides read the scans
 SMALL = "under_6_mm"
 GROUPS = ("all", SMALL)
 

@@ -41,11 +41,28 @@ from metrics.gather_ranks import gather_ranks
 from metrics.luna16_csv import ScanPoints, read_findings, read_marks, read_series
 from metrics.marked_scan import MarkedScan, marked_scans, marks_and_nodules, matched_scans
 from metrics.match_marks import MatchedMarks, best_marks, match_marks
+from metrics.match_nodules import MatchedNodules, match_nodules
 from metrics.mean_loss_terms import MeanLossTerms
+from metrics.nodule_diameters import NoduleDiameters, nodule_diameters
+from metrics.nodule_growth import days_between, doubling_time_days, growth_percent, lung_rads_growth
+from metrics.nodule_guidelines import (
+    FLEISCHNER_SIZES,
+    FLEISCHNER_SOURCE,
+    LUNG_RADS_GROWTH_MM,
+    LUNG_RADS_SIZES,
+    LUNG_RADS_SOURCE,
+    SizeRule,
+    size_rule,
+)
+from metrics.nodule_instances import NoduleInstances, nodule_instances
+from metrics.nodule_mass import nodule_mass_mg
+from metrics.nodule_measurements import NoduleMeasurement, nodule_measurements
 from metrics.nodule_size import SIZE_CLASSES, size_class
+from metrics.nodule_volume import NoduleVolume, nodule_volume
 from metrics.operating_point import sensitivity_threshold
 from metrics.paired_differences import ArmEstimates, Estimate, paired_differences
 from metrics.platt_scaling import NoCalibrationError, PlattScaling, platt_scaling
+from metrics.recist_response import recist_response, target_lesions
 from metrics.scan_average_precision import (
     ScanAveragePrecision,
     weighted_scan_average_precision,
@@ -55,6 +72,11 @@ from metrics.time_dependent_auc import TimeDependentAuc, weighted_time_dependent
 from metrics.weighted_median import weighted_median
 
 __all__ = [
+    "FLEISCHNER_SIZES",
+    "FLEISCHNER_SOURCE",
+    "LUNG_RADS_GROWTH_MM",
+    "LUNG_RADS_SIZES",
+    "LUNG_RADS_SOURCE",
     "SIZE_CLASSES",
     "ArmEstimates",
     "AttentionLocalization",
@@ -68,14 +90,20 @@ __all__ = [
     "JudgedAttention",
     "MarkedScan",
     "MatchedMarks",
+    "MatchedNodules",
     "MeanLossTerms",
     "NoCalibrationError",
+    "NoduleDiameters",
+    "NoduleInstances",
+    "NoduleMeasurement",
+    "NoduleVolume",
     "PlattScaling",
     "ReliabilityBins",
     "ScanAveragePrecision",
     "ScanLocalization",
     "ScanPoints",
     "ScreeningTable",
+    "SizeRule",
     "TimeDependentAuc",
     "TooFewPatientsError",
     "attention_localization",
@@ -87,6 +115,8 @@ __all__ = [
     "brier_score",
     "calibration_errors",
     "censoring_weights",
+    "days_between",
+    "doubling_time_days",
     "expected_calibration_error",
     "froc_band",
     "froc_difference",
@@ -94,11 +124,19 @@ __all__ = [
     "froc_sensitivities",
     "froc_values",
     "gather_ranks",
+    "growth_percent",
     "judged_attention",
+    "lung_rads_growth",
     "marked_scans",
     "marks_and_nodules",
     "match_marks",
+    "match_nodules",
     "matched_scans",
+    "nodule_diameters",
+    "nodule_instances",
+    "nodule_mass_mg",
+    "nodule_measurements",
+    "nodule_volume",
     "paired_differences",
     "peak_distance",
     "platt_scaling",
@@ -106,10 +144,13 @@ __all__ = [
     "read_findings",
     "read_marks",
     "read_series",
+    "recist_response",
     "reliability_bins",
     "screening_table",
     "sensitivity_threshold",
     "size_class",
+    "size_rule",
+    "target_lesions",
     "weighted_auroc",
     "weighted_concordance",
     "weighted_mean",

@@ -59,4 +59,6 @@ def check_hu(image_hu: npt.NDArray[np.generic]) -> None:
     """
     low = float(np.nanmin(image_hu[::4, ::4, ::4])) if image_hu.size else math.nan
     if not low < AIR_HU:
-        raise ValueError(f"image_hu must be HU, with air below {AIR_HU:g}, got a minimum of {low:g}")
+        raise ValueError(
+            f"image_hu must be HU, with air below {AIR_HU:g}, got a minimum of {low:g}"
+        )

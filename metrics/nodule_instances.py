@@ -43,7 +43,7 @@ def nodule_instances(mask: npt.ArrayLike, spacing_mm: npt.ArrayLike) -> NoduleIn
     if not inside.any():
         return NoduleInstances(labels, ())
     # Most planes of a scan are empty: of each run of them one stays, to part what lies beyond.
-    planes = [_filled_and_next(inside.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    planes = [_filled_and_next(np.any(inside, axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     packed = inside[np.ix_(*planes)].view(np.uint8)
     found = cc3d.connected_components(packed, connectivity=26, binary_image=True)
     statistics = cc3d.statistics(found)

@@ -20,6 +20,8 @@ _RING_END, _MOVABLE = 2.5, 0.7
 _SHELLS_PER_REACH = 4
 _MIN_CONTRAST_HU, _MIN_LUNG_VOXELS, _MAX_RATIO = 100.0, 20, 3.0
 
+_Hu = npt.NDArray[np.float32]
+
 
 class NoduleVolume(NamedTuple):
     """Attributes:
@@ -45,7 +47,7 @@ class _Look(NamedTuple):
         excess_hu: the nodule's over the lung.
     """
 
-    share: FloatArray
+    share: npt.NDArray[np.floating]
     depth: FloatArray
     excess_hu: float
 
@@ -66,11 +68,11 @@ def nodule_volume(
     """Voxel-count and partial-volume-weighted volume of one nodule in mm3.
 
     Blur moves density across a nodule's surface and loses none, so the excess over the lung,
-    divided by the nodule's own excess, sums to its volume. Both densities are estimated: the lung's
-    in a ring without vessels, wall or other nodules, the nodule's beyond the reach of the blur, or
-    in the deepest voxels of a small one as those of a sphere blurred by a Gaussian of 1.2 mm. Inside
-    and far from the surface a voxel counts whole, whatever it holds: a part-solid core or a
-    cavity's air. Where something bright adjoins, the surface counts as elsewhere at equal depth.
+    divided by the nodule's own excess, sums to its volume. Both densities are estimated: the
+    lung's in a ring without vessels, wall or other nodules, the nodule's beyond the reach of the
+    blur, or in the deepest voxels of a small one as those of a sphere blurred by a Gaussian of
+    1.2 mm (full width at half maximum). Far from the surface a voxel counts whole, whatever it
+    holds. Where something bright adjoins, the surface counts as elsewhere at equal depth.
 
     Args:
         image_hu: ``(H, W, D)``, with `margin_voxels` round the nodule where the scan has them.
@@ -79,7 +81,8 @@ def nodule_volume(
         excluded: ``(H, W, D)``, voxels that are neither the nodule nor lung, as other nodules.
 
     Raises:
-        ValueError: an empty mask, shapes that differ, values that are not finite, or a spacing of 0.
+        ValueError: an empty mask, shapes that differ, values that are not finite, or a bad
+            spacing.
     """
     spacing, given = checked_spacing_mm(spacing_mm), checked_mask(mask)
     check_image(image_hu, given)
@@ -96,11 +99,11 @@ def nodule_volume(
         return unknown
     lung_hu, foreign = around
     near = _box(given, np.ceil((1 + _MOVABLE) / _in_reaches(spacing)).astype(int))
-    above, given, foreign = image[near] - lung_hu, given[near], foreign[near]
+    above, given, foreign = image[near] - np.float32(lung_hu), given[near], foreign[near]
     look = _look(above, given, foreign, spacing)
     # The mask may be a voxel too wide or too narrow: the surface is where half is nodule.
     half = (look.share > 0.5) & (look.depth >= -_MOVABLE)
-    moved = np.where(foreign, given, half)
+    moved = np.where(foreign, given, half | (look.depth >= 1))
     if not moved.any():
         return unknown
     look = _look(above, moved, foreign, spacing)
@@ -125,7 +128,7 @@ def _box(inside: BoolArray, pad: npt.NDArray[np.int_]) -> tuple[slice, ...]:
 
 
 def _surroundings(
-    image: FloatArray, inside: BoolArray, spacing_mm: FloatArray, other: BoolArray
+    image: _Hu, inside: BoolArray, spacing_mm: FloatArray, other: BoolArray
 ) -> tuple[float, BoolArray] | None:
     """Density of the lung around, and the voxels that something bright in it may have reached.
 
@@ -145,23 +148,22 @@ def _surroundings(
     return lung_hu, distance_transform_edt(~bright, sampling=unit) < 1
 
 
-def _look(
-    above: FloatArray, inside: BoolArray, foreign: BoolArray, spacing_mm: FloatArray
-) -> _Look:
+def _look(above: _Hu, inside: BoolArray, foreign: BoolArray, spacing_mm: FloatArray) -> _Look:
     """``above`` is the excess over the lung in HU."""
     unit = _in_reaches(spacing_mm)
     depth = distance_transform_edt(inside, sampling=unit)
     depth -= distance_transform_edt(~inside, sampling=unit)
     deep = depth >= min(1.0, 0.8 * float(depth.max()))
-    local = np.maximum(_local_mean(above, deep, spacing_mm), _MIN_CONTRAST_HU)
-    whole = _Look(above / local, depth, float(above[deep].mean()))
+    local = _local_mean(above, deep, spacing_mm)
+    share = above / np.maximum(local, _MIN_CONTRAST_HU, out=local)
+    whole = _Look(share, depth, float(above[deep].mean()))
     voxels = _volume_voxels(whole, foreign)
     seen = _seen_share(voxels * float(spacing_mm.prod()), deep, spacing_mm)
-    return _Look(whole.share * seen, depth, whole.excess_hu / seen)
+    return _Look(share * np.float32(seen), depth, whole.excess_hu / seen)
 
 
-def _lung_hu(ring_hu: FloatArray, nodule_hu: float) -> tuple[float, float] | None:
-    """Mean and noise of the lung among the voxels of the ring; None where they are too few or no lung."""
+def _lung_hu(ring_hu: _Hu, nodule_hu: float) -> tuple[float, float] | None:
+    """Mean and noise of the lung in the ring; None where there is too little or none."""
     if len(ring_hu) < _MIN_LUNG_VOXELS:
         return None
     kept = ring_hu[ring_hu < (np.percentile(ring_hu, 25) + nodule_hu) / 2]
@@ -175,7 +177,7 @@ def _lung_hu(ring_hu: FloatArray, nodule_hu: float) -> tuple[float, float] | Non
     return (mean, float(kept.std(dtype=np.float64))) if mean < AIR_HU else None
 
 
-def _local_mean(above: FloatArray, deep: BoolArray, spacing_mm: FloatArray) -> FloatArray:
+def _local_mean(above: _Hu, deep: BoolArray, spacing_mm: FloatArray) -> _Hu:
     """Mean over the deep voxels round the deep voxel that is nearest to each voxel."""
     sigma = (_LOCAL_SIGMA / spacing_mm).tolist()
     weight = gaussian_filter(deep.astype(np.float32), sigma, truncate=3)
@@ -183,7 +185,7 @@ def _local_mean(above: FloatArray, deep: BoolArray, spacing_mm: FloatArray) -> F
     nearest = distance_transform_edt(
         ~deep, sampling=spacing_mm, return_distances=False, return_indices=True
     )
-    mean: FloatArray = np.divide(summed, weight, out=np.zeros_like(summed), where=deep)
+    mean: _Hu = np.divide(summed, weight, out=np.zeros_like(summed), where=deep)
     return mean[tuple(nearest)]
 
 

@@ -49,9 +49,7 @@ def recist_response(
             f"got {baseline_mm}, {nadir_mm} and {current_mm}"
         )
     if nadir_mm > baseline_mm:
-        raise ValueError(
-            f"nadir_mm must be at most baseline_mm, got {nadir_mm} and {baseline_mm}"
-        )
+        raise ValueError(f"nadir_mm must be at most baseline_mm, got {nadir_mm} and {baseline_mm}")
     # To a micrometre: 12.0 over 10.0 is an increase of 20 %, whatever the last bit says.
     increase_mm = round(current_mm - nadir_mm, 3)
     if new_lesion or (

@@ -113,7 +113,7 @@ def test_both_are_trained_applied_and_compared(tmp_path, monkeypatch):
     )
     datalist = make_cohort(settings, tmp_path / "data", quiet=True)
     (tmp_path / "tiny.yaml").write_text(TINY)
-    setup = Setup(datalist, ("demo", str(tmp_path / "tiny.yaml")))
+    setup = Setup(datalist, ("demo", "disk_cache", str(tmp_path / "tiny.yaml")))
     record = compare_detectors(setup, tmp_path / "out", 1.0)
     ours, peer = record["training"]["ours"], record["training"]["peer"]
     assert peer["seconds"] >= max(1, ours["seconds"])

@@ -114,8 +114,10 @@ def test_every_override_of_an_overlay_hits_a_leaf(bundle: str) -> None:
         for leaf in _leaves(yaml.safe_load(overlay.read_text())):
             part = base
             for step in leaf.split("::"):
-                assert step in part, f"{overlay.name}: {leaf} is no setting of {bundle}"
-                part = part[step]
+                keys = range(len(part)) if isinstance(part, list) else part
+                key = int(step) if isinstance(part, list) else step
+                assert key in keys, f"{overlay.name}: {leaf} is no setting of {bundle}"
+                part = part[key]
 
 
 @pytest.mark.parametrize("bundle", bundle_names())

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -29,7 +30,7 @@ def studies(tmp_path: Path, write_dicom: Callable[..., list[str]]) -> Path:
     flat = root / "flat"
     flat.mkdir(parents=True)
     sagittal = [0, 1, 0, 0, 0, -1]
-    series = {
+    series: dict[str, dict[str, Any]] = {
         "1.1": {"SeriesDescription": "thin", "hu": hu(12)},
         "1.2": {"SeriesDescription": "few", "hu": hu(9)},
         "1.3": {"SeriesDescription": "scout", "ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]},

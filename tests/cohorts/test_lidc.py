@@ -93,9 +93,8 @@ def test_readers_become_consensus_and_boxes(collection: Path) -> None:
     assert command(collection) == 0
     item = only_item(collection)
     # Inside of the outline: columns and rows 11 to 16, slices 2 and 3; origin -16, -12, 0 LPS.
-    np.testing.assert_allclose(
-        item["boxes"], [[3, -1, 5, 5, 5, 4], [-5.5, -9.5, 8, 2, 2, 2]], atol=1e-6
-    )
+    expected = np.array([[3, -1, 5, 5, 5, 4], [-5.5, -9.5, 8, 2, 2, 2]])
+    np.testing.assert_allclose(item["boxes"], expected, atol=1e-6)
     assert item["box_labels"] == [1, 0]
     first, second = item["nodules"]
     assert (first["readers"], second["readers"]) == (2, 1)

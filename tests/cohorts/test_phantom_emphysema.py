@@ -23,11 +23,15 @@ def test_the_share_of_the_lungs_is_the_one_asked_for(extent: float) -> None:
 
 
 def test_destroyed_lung_lies_below_950_hu_and_none_leaves_the_scan_as_it_was() -> None:
-    def scan(**emphysema: float) -> np.ndarray:
-        rendered = render_scan([], COARSE, np.random.default_rng(3), **emphysema)
+    def scan(emphysema: float | None) -> np.ndarray:
+        rng = np.random.default_rng(3)
+        if emphysema is None:
+            rendered = render_scan([], COARSE, rng)
+        else:
+            rendered = render_scan([], COARSE, rng, emphysema=emphysema)
         return rendered.image_hu[rendered.lungs > 0]
 
-    healthy, none, ill = scan(), scan(emphysema=0.0), scan(emphysema=0.4)
+    healthy, none, ill = scan(None), scan(0.0), scan(0.4)
     assert np.array_equal(healthy, none)
     assert ill.mean() < healthy.mean() - 20
     assert (ill < -950).mean() > (healthy < -950).mean() + 0.02

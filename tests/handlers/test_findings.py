@@ -69,6 +69,7 @@ def test_a_box_on_the_networks_grid_comes_back_where_it_is_in_the_scan(codes, ob
     array = torch.zeros(1, 20, 16, 12)
     array[0, 6:10, 4:8, 2:4] = 1
     scan = Orientation(axcodes=codes, labels=None)(MetaTensor(array, torch.as_tensor(affine)))
+    assert isinstance(scan, MetaTensor)
     prepare = Compose([Orientation("RAS", labels=None), Spacing((0.5, 1, 1.5), mode="nearest")])
     image = prepare(scan)
     inside = np.argwhere(image.numpy()[0] > 0.5)

@@ -15,9 +15,13 @@ def naive_cost(before: np.ndarray, after: np.ndarray, limit_mm: float) -> float:
     for count in range(1, min(len(before), len(after)) + 1):
         for rows in itertools.combinations(range(len(before)), count):
             for columns in itertools.permutations(range(len(after)), count):
-                gaps = [np.linalg.norm(before[r] - after[c]) for r, c in zip(rows, columns, strict=True)]
+                gaps = [
+                    np.linalg.norm(before[r] - after[c]) for r, c in zip(rows, columns, strict=True)
+                ]
                 if max(gaps) <= limit_mm:
-                    best = min(best, sum(gaps) + (len(before) + len(after) - 2 * count) * alone)
+                    best = min(
+                        best, float(sum(gaps)) + (len(before) + len(after) - 2 * count) * alone
+                    )
     return float(best)
 
 

@@ -25,7 +25,9 @@ def test_growth_by_hand() -> None:
 def test_days_and_their_order() -> None:
     assert days_between(date(2024, 2, 28), date(2024, 3, 1)) == 2
     for after in (date(2024, 2, 28), date(2024, 2, 27)):
-        with pytest.raises(ValueError, match="must be of a later day than the first, got 2024-02-28"):
+        with pytest.raises(
+            ValueError, match="must be of a later day than the first, got 2024-02-28"
+        ):
             days_between(date(2024, 2, 28), after)
 
 

@@ -11,7 +11,7 @@ from metrics.nodule_mass import nodule_mass_mg
 from metrics.nodule_measurements import nodule_measurements
 from metrics.nodule_volume import nodule_volume
 
-SHAPE = (220, 130, 60)
+SHAPE = (270, 110, 60)
 
 
 @pytest.fixture(scope="module")

@@ -94,6 +94,14 @@ def test_a_part_solid_nodule_counts_its_ground_glass() -> None:
     assert found.weighted_mm3 == pytest.approx((r <= 9).sum() * np.prod(SPACING), rel=0.03)
 
 
+def test_a_cavity_belongs_to_the_nodule() -> None:
+    x, y, z = grid_mm((65, 65, 37))
+    r = np.sqrt(x**2 + y**2 + z**2)
+    image = gaussian_filter(np.where((r <= 10) & (r > 5), 0.0, -850.0), 0.5 / np.array(SPACING))
+    found = nodule_volume(image, r <= 10, SPACING)
+    assert found.weighted_mm3 == pytest.approx((r <= 10).sum() * np.prod(SPACING), rel=0.03)
+
+
 def test_without_contrast_or_lung_only_voxels_are_counted() -> None:
     mask = np.zeros((40, 40, 30), dtype=bool)
     mask[16:24, 16:24, 12:18] = True
@@ -104,7 +112,9 @@ def test_without_contrast_or_lung_only_voxels_are_counted() -> None:
         assert nodule_volume(image, mask, SPACING) == pytest.approx(counted)
     soft = np.where(mask, 400.0, 40.0)
     assert nodule_volume(soft, mask, SPACING).weighted_mm3 is None
-    assert nodule_volume(np.where(mask, 0.0, -850.0), np.ones_like(mask), SPACING)[1:] == (None,) * 3
+    assert (
+        nodule_volume(np.where(mask, 0.0, -850.0), np.ones_like(mask), SPACING)[1:] == (None,) * 3
+    )
 
 
 def test_bad_input_is_refused() -> None:
