@@ -65,7 +65,8 @@ def test_locus_itself_needs_no_tool_and_nothing_under_the_gpl() -> None:
             if needed.marker is None or needed.marker.evaluate({"extra": ""}):
                 waiting.append(canonicalize_name(needed.name))
     assert not tools & found.keys()
-    assert not [name for name, text in found.items() if "GPL" in text]
+    # A library under the LGPL may be used as it is: connected-components-3d.
+    assert not [name for name, text in found.items() if re.search(r"(?<!L)GPL", text)]
     assert "GPL" in licences(importlib.metadata.distribution("scikit-survival"))
 
 
