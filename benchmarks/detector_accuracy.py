@@ -8,10 +8,9 @@ LUNA16's tables, for ``python -m metrics.froc``.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,9 @@ from benchmarks.training_clock import TrainingTime
 from bundles.run_folders import runs_folder
 from cohorts import CohortSettings, ScannerSettings, load_datalist, make_cohort
 from cohorts.datalist import read_datalist
+from handlers.luna16_tables import FINDING_COLUMNS
 from handlers.write_json import write_json
+from handlers.write_table import write_table
 from metrics import (
     MatchedMarks,
     froc_difference,
@@ -163,20 +164,14 @@ def write_findings(datalist: Path, output: Path) -> None:
         boxes = boxes_ras_lps(np.reshape(item["boxes"], (-1, 6))).tolist()
         nodules += [(item["patient_id"], *box[:3], sum(box[3:]) / 3) for box in boxes]
     output.mkdir(parents=True, exist_ok=True)
-    (output / "series.csv").write_text("".join(f"{item['patient_id']}\n" for item in items))
+    write_table(output / "series.csv", (), ((item["patient_id"],) for item in items))
     for group in GROUPS:
         counts = [group == "all" or size_class(nodule[4]) == group for nodule in nodules]
         if not any(counts):
             raise ValueError(f"{datalist}: testing must have a nodule of the group {group}, got 0")
         for kind, wanted in (("nodules", True), ("excluded", False)):
             rows = (row for row, is_in in zip(nodules, counts, strict=True) if is_in is wanted)
-            _write_findings(output / f"{group}_{kind}.csv", rows)
-
-
-def _write_findings(path: Path, rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("seriesuid", "coordX", "coordY", "coordZ", "diameter_mm")])
-        csv.writer(file).writerows(rows)
+            write_table(output / f"{group}_{kind}.csv", FINDING_COLUMNS, rows)
 
 
 def compared(output: Path, group: str) -> dict[str, Any]:

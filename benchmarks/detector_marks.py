@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import operator
 import statistics
 import time
@@ -15,7 +14,9 @@ from monai.data import MetaTensor
 from benchmarks.detector_training import Setup
 from benchmarks.retina_detector import retina_detector
 from handlers.findings import findings
+from handlers.luna16_tables import MARK_COLUMNS
 from handlers.trained_weights import load_trained_weights
+from handlers.write_table import write_table
 
 SUBMISSION = "submission.csv"
 Marks = tuple[torch.Tensor, torch.Tensor]
@@ -65,8 +66,5 @@ def _submit(setup: Setup, run_dir: Path, detect: Detect) -> float:
         seconds.append(time.perf_counter() - start)
         for mark in findings(boxes, scores, image=image, scan=image):
             rows.append((sample["patient_id"], *mark["centre_lps_mm"], mark["score"]))
-    with (run_dir / SUBMISSION).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(
-            [("seriesuid", "coordX", "coordY", "coordZ", "probability"), *rows]
-        )
+    write_table(run_dir / SUBMISSION, MARK_COLUMNS, rows)
     return statistics.median(seconds)

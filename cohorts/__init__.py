@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cohorts.gallery import draw_gallery
     from cohorts.lidc_agreement import ReaderAgreement, reader_agreement
     from cohorts.lidc_masks import reader_masks
-    from cohorts.lidc_nodules import LidcNodule, lidc_database, lidc_split, read_lidc_nodules
+    from cohorts.lidc_nodules import LidcNodule, lidc_database, read_lidc_nodules
     from cohorts.lidc_shape import consensus_mask
     from cohorts.luna16 import Luna16, luna16_fold
     from cohorts.mammogram_phantom import MammogramSettings, make_mammograms
@@ -44,7 +44,6 @@ __all__ = [
     "consensus_mask",
     "draw_gallery",
     "lidc_database",
-    "lidc_split",
     "load_datalist",
     "luna16_fold",
     "make_cohort",
@@ -76,7 +75,6 @@ _HOMES = {
     "consensus_mask": "lidc_shape",
     "draw_gallery": "gallery",
     "lidc_database": "lidc_nodules",
-    "lidc_split": "lidc_nodules",
     "load_datalist": "datalist",
     "luna16_fold": "luna16",
     "make_cohort": "phantom",

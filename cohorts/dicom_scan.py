@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
 from numpy.typing import NDArray
 
 from cohorts.write_nifti import write_nifti
-from transforms.read_dicom import read_dicom
+from transforms.read_dicom import read_dicom_series
 
 INT16 = np.iinfo(np.int16)
-SLICE_TAGS = ("SOPInstanceUID", "ImagePositionPatient", "ImageOrientationPatient")
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ def read_dicom_scan(folder: Path) -> DicomScan:
         ScanError: as :func:`transforms.read_dicom.read_dicom`, or as a chest CT that
             :func:`transforms.load_scan` refuses.
     """
-    volume, affine = read_dicom(folder, spatial_dims=3)
+    volume, affine, headers = read_dicom_series(folder)
     low, high = float(volume.min()), float(volume.max())
     if low < INT16.min or high > INT16.max:
         raise ValueError(
@@ -56,27 +54,5 @@ def read_dicom_scan(folder: Path) -> DicomScan:
         )
     hu = np.rint(volume).astype(np.int16)
     single = affine.astype(np.float32).astype(np.float64)
-    return DicomScan(folder, hu, single, _slice_indices(folder))
-
-
-def _slice_indices(folder: Path) -> dict[str, int]:
-    """Slices by their place along the normal, as :func:`read_dicom` sorts them."""
-    depth_mm = {}
-    for file in dicom_files(folder):
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(SLICE_TAGS))
-        along_row, down_column = np.asarray(header.ImageOrientationPatient, float).reshape(2, 3)
-        position = np.asarray(header.ImagePositionPatient, float)
-        depth_mm[str(header.SOPInstanceUID)] = float(position @ np.cross(along_row, down_column))
-    return {uid: index for index, uid in enumerate(sorted(depth_mm, key=depth_mm.__getitem__))}
-
-
-def dicom_files(folder: Path) -> list[Path]:
-    """The files of a folder that hold DICOM, by name."""
-    files = []
-    for file in sorted(folder.iterdir()):
-        if not file.is_file() or file.name.startswith(".") or file.name == "DICOMDIR":
-            continue
-        with file.open("rb") as stream:
-            if stream.read(132)[128:] == b"DICM":
-                files.append(file)
-    return files
+    slice_of_uid = {str(header.SOPInstanceUID): index for index, header in enumerate(headers)}
+    return DicomScan(folder, hu, single, slice_of_uid)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pydicom
 from tqdm import tqdm
 
-from cohorts.dicom_scan import dicom_files
+from transforms.read_dicom import dicom_files
 
 TAGS = (
     "PatientID",

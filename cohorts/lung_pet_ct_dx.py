@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cohorts.collection import Collection
+from cohorts.convert_collection import convert_collection
 from cohorts.convert_scans import (
     LeftOut,
     ScanJob,
-    convert_scans,
     scan_file_name,
 )
 from cohorts.datalist import Item
@@ -24,17 +24,14 @@ from cohorts.lesion_side import lesion_side
 from cohorts.run_command import run_command
 from cohorts.slice_lesions import SliceBox, slice_lesions
 from cohorts.voc_boxes import read_voc_boxes
-from cohorts.write_collection import write_collection
 from transforms.load_scan import as_metatensor
 
-VERSION = 1
 COLLECTION = Collection(
     name="Lung-PET-CT-Dx",
     description="CT of patients with lung cancer, the tumour boxed slice by slice, linked across "
     "slices; the side is that of the lung around the tumour in HU",
     license="CC BY 4.0",
     program="cohorts.lung_pet_ct_dx",
-    version=VERSION,
 )
 # The first letter of a patient's code.
 HISTOLOGY = {
@@ -135,14 +132,12 @@ def _code(name: str) -> str:
 def _work(options: argparse.Namespace) -> list[str]:
     series, unreadable = find_series(options.input)
     jobs, left_out = lung_pet_ct_jobs(series, options.annotations)
-    converted = convert_scans(
-        jobs, convert_lung_pet_ct, options.output, version=VERSION, workers=options.workers
-    )
-    return write_collection(
+    return convert_collection(
         COLLECTION,
-        converted,
+        jobs,
+        convert_lung_pet_ct,
         options.output,
-        settings={},
+        workers=options.workers,
         failures=unreadable,
         left_out=left_out,
     )

@@ -17,25 +17,23 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from cohorts.collection import Collection, datalist_path
-from cohorts.convert_scans import ScanJob, convert_scans
+from cohorts.convert_collection import convert_collection
+from cohorts.convert_scans import ScanJob
 from cohorts.datalist import Item
 from cohorts.lesion_side import lesion_side
 from cohorts.run_command import run_command
-from cohorts.write_collection import write_collection
 from cohorts.write_nifti import write_nifti
 from transforms.boxes_to_voxels import boxes_to_world
 from transforms.check_geometry import check_geometry
 from transforms.load_mask import load_mask
 from transforms.load_scan import load_scan
 
-VERSION = 1
 COLLECTION = Collection(
     name="MSD Task06 Lung",
     description="CT of patients with non-small cell lung cancer; each connected part of the "
     "tumour label is one lesion; the side is that of the lung around it in HU",
     license="CC BY-SA 4.0",
     program="cohorts.msd_lung",
-    version=VERSION,
 )
 # Voxels that touch at a corner belong together.
 NEIGHBOURS = np.ones((3, 3, 3), bool)
@@ -123,14 +121,10 @@ def _below(folder: Path, name: str) -> Path:
 
 
 def _work(options: argparse.Namespace) -> list[str]:
-    converted = convert_scans(
-        msd_jobs(options.input),
-        convert_msd,
-        options.output,
-        version=VERSION,
-        workers=options.workers,
+    jobs = msd_jobs(options.input)
+    return convert_collection(
+        COLLECTION, jobs, convert_msd, options.output, workers=options.workers
     )
-    return write_collection(COLLECTION, converted, options.output, settings={})
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

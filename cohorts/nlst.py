@@ -12,23 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from cohorts.collection import Collection
-from cohorts.convert_scans import ScanJob, convert_scans, scan_file_name
+from cohorts.convert_collection import convert_collection
+from cohorts.convert_scans import ScanJob, scan_file_name
 from cohorts.datalist import Item
 from cohorts.dicom_scan import read_dicom_scan
 from cohorts.dicom_series import DicomSeries, find_series
 from cohorts.nlst_participants import SCREENING_YEARS, NlstParticipants, ScreeningOutcome
 from cohorts.run_command import run_command
 from cohorts.slice_lesions import SliceBox, slice_lesions
-from cohorts.write_collection import write_collection
 
-VERSION = 1
 COLLECTION = Collection(
     name="NLST",
     description="Low-dose screening CT; boxes of cancers as published with Sybil, linked across "
     "slices; risk is any lung cancer found after the scan, times from the participant table",
     license="NLST data under their terms of use; Sybil's boxes MIT",
     program="cohorts.nlst",
-    version=VERSION,
 )
 KEYS = ("x", "y", "width", "height")
 # Fractions of the slice's width and height, from its top left corner.
@@ -173,13 +171,17 @@ def _work(options: argparse.Namespace) -> list[str]:
             f"{options.input}: must hold at least one CT series of the boxes or the "
             f"participants, got {len(series)} other series"
         )
-    converted = convert_scans(
-        jobs, convert_nlst, options.output, version=VERSION, workers=options.workers
-    )
     absent = len(set(boxes) - {one.series_uid for one in series})
     if absent:
         print(f"{options.boxes}: {absent} of {len(boxes)} series are not in {options.input}")
-    return write_collection(COLLECTION, converted, options.output, settings={}, failures=unreadable)
+    return convert_collection(
+        COLLECTION,
+        jobs,
+        convert_nlst,
+        options.output,
+        workers=options.workers,
+        failures=unreadable,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

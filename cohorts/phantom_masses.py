@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cohorts.phantom_anatomy import ChestAnatomy
 from cohorts.phantom_grid import PhantomGrid
-from cohorts.phantom_nodules import PlacedNodule, site_candidates
+from cohorts.phantom_nodules import PlacedNodule, free_centres, site_candidates
 from cohorts.phantom_vessels import VesselTrees, lung_depth
 
 # Above 30 mm the Fleischner glossary (doi:10.1148/radiol.2462070712) speaks of a mass.
@@ -71,9 +71,6 @@ def _place(
     others: list[PlacedNodule],
     rng: np.random.Generator,
 ) -> PlacedNodule | None:
-    reach = mass.shape.extent_mm
-    low = np.array([grid.x_mm[-1], grid.y_mm[-1], grid.z_mm[0]]) + reach
-    high = np.array([grid.x_mm[0], grid.y_mm[0], grid.z_mm[-1]]) - reach
     inner = _inner_points_mm(mass)
     for _ in range(ATTEMPTS):
         site = "pleura" if rng.integers(2) else "parenchyma"
@@ -81,17 +78,15 @@ def _place(
         centres = anatomy.scale * site_candidates(
             site, side, radius_mm / anatomy.scale, anatomy, trees, rng
         )
-        free = np.all((centres > low) & (centres < high), axis=1)
-        for other in others:
-            gap = np.linalg.norm(centres - other.centre_mm, axis=1)
-            free &= gap > max(other.shape.extent_mm) + max(reach)
-        centres = centres[free][:TESTED_CENTRES]
-        points = (centres[:, None] + inner).reshape(-1, 3) / anatomy.scale
+        extent_mm = mass.shape.extent_mm
+        free = free_centres(centres, mass.shape, margin_mm=extent_mm, grid=grid, others=others)
+        tested = free[:TESTED_CENTRES]
+        points = (tested[:, None] + inner).reshape(-1, 3) / anatomy.scale
         inside = lung_depth(anatomy, points, side) > 0
-        share = inside.reshape(len(centres), len(inner)).mean(axis=1)
+        share = inside.reshape(len(tested), len(inner)).mean(axis=1)
         roomy = np.flatnonzero(share >= SMALLEST_SHARE)
         if len(roomy):
-            return replace(mass, centre_mm=centres[roomy[0]], side=side, site=site)
+            return replace(mass, centre_mm=tested[roomy[0]], side=side, site=site)
     return None
 
 

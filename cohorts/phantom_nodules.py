@@ -65,24 +65,37 @@ def place_nodule(
     mirrored = (bool(rng.integers(2)), bool(rng.integers(2)), bool(rng.integers(2)))
     radius = (3 * shape.volume_mm3 / (4 * np.pi)) ** (1 / 3)
     first_site = int(rng.choice(3, p=(0.5, 0.3, 0.2)))
-    low = np.array([grid.x_mm[-1], grid.y_mm[-1], grid.z_mm[0]]) + radius
-    high = np.array([grid.x_mm[0], grid.y_mm[0], grid.z_mm[-1]]) - radius
     for attempt in range(60):
         site = SITES[first_site if attempt < 30 else 0]
         side = "left" if rng.integers(2) else "right"
         points = anatomy.scale * site_candidates(
             site, side, radius / anatomy.scale, anatomy, trees, rng
         )
-        inside = np.all((points > low) & (points < high), axis=1)
-        for other in others:
-            gap = np.linalg.norm(points - other.centre_mm, axis=1)
-            reach = max(other.shape.extent_mm) + max(shape.extent_mm)
-            inside &= gap > reach
-        if inside.any():
-            return PlacedNodule(nodule, shape, points[inside][0], mirrored, side, site)
+        free = free_centres(points, shape, margin_mm=radius, grid=grid, others=others)
+        if len(free):
+            return PlacedNodule(nodule, shape, free[0], mirrored, side, site)
     raise ValueError(
         f"the field of view must show lung for a nodule of {2 * radius:.0f} mm, got none free"
     )
+
+
+def free_centres(
+    centres_mm: Array,
+    shape: LidcShape,
+    *,
+    margin_mm: float | Array,
+    grid: PhantomGrid,
+    others: list[PlacedNodule],
+) -> Array:
+    """Those of the RAS points ``(N, 3)`` that lie ``margin_mm``, one number or one an axis, inside
+    the field of view, and where a nodule of that shape touches none of the others."""
+    low = np.array([grid.x_mm[-1], grid.y_mm[-1], grid.z_mm[0]]) + margin_mm
+    high = np.array([grid.x_mm[0], grid.y_mm[0], grid.z_mm[-1]]) - margin_mm
+    is_free = np.all((centres_mm > low) & (centres_mm < high), axis=1)
+    for other in others:
+        gap_mm = np.linalg.norm(centres_mm - other.centre_mm, axis=1)
+        is_free &= gap_mm > max(other.shape.extent_mm) + max(shape.extent_mm)
+    return centres_mm[is_free]
 
 
 def nodule_distance(placed: PlacedNodule, x: Array, y: Array, z: Array) -> Array:

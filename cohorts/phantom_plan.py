@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from cohorts.datalist import SPLITS
-from cohorts.lidc_nodules import LidcNodule, lidc_split
+from cohorts.lidc_nodules import LidcNodule
+from cohorts.patient_split import patient_split
 from cohorts.phantom_emphysema import MOST, draw_extent
 from cohorts.phantom_masses import draw_mass
 from cohorts.phantom_scanner import ScannerSettings, draw_scanner
@@ -115,7 +116,7 @@ def plan_cohort(settings: CohortSettings, nodules: list[LidcNodule]) -> list[Sca
         pool = [
             nodule
             for nodule in nodules
-            if lidc_split(nodule.patient_id) == split
+            if patient_split(nodule.patient_id) == split
             and len(nodule.readings) >= MIN_READERS
             and settings.min_diameter_mm <= nodule.diameter_mm <= settings.max_diameter_mm
         ]

@@ -11,7 +11,7 @@ import torch
 from monai.data import MetaTensor
 
 from transforms.read_dicom import LPS_TO_RAS
-from transforms.read_volume import METAIMAGE_SUFFIXES, NIFTI_SUFFIXES
+from transforms.read_volume import METAIMAGE_SUFFIXES, NIFTI_SUFFIXES, must_be_complete
 from transforms.scan_error import ScanError
 
 
@@ -24,7 +24,7 @@ def scan_grid(path: Path) -> MetaTensor:
     name = path.name.lower()
     if not path.is_file():
         raise ScanError(f"{path}: the scan must exist, got no file")
-    try:
+    with must_be_complete(path):
         if name.endswith(NIFTI_SUFFIXES):
             header = nib.nifti1.load(path)
             shape, affine = header.shape, np.asarray(header.affine, float)
@@ -32,13 +32,6 @@ def scan_grid(path: Path) -> MetaTensor:
             shape, affine = _metaimage_grid(path)
         else:
             raise ScanError(f"{path}: must be a NIfTI or a MetaImage, got {path.suffix!r}")
-    except ScanError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[-200:]
-        raise ScanError(
-            f"{path}: must be readable and complete, got {type(error).__name__}: {reason}"
-        ) from error
     if len(shape) != 3:
         raise ScanError(f"{path}: the scan must have 3 dimensions, got shape {tuple(shape)}")
     zeros = torch.zeros(()).expand(1, *shape)

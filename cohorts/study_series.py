@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 from tqdm import tqdm
 
-from cohorts.dicom_scan import dicom_files
+from transforms.read_dicom import dicom_files
 
 TAGS = (
     "PatientID",

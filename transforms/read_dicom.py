@@ -42,7 +42,16 @@ def read_dicom(path: Path, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:
     """
     if spatial_dims == 2:
         return _pixels(path).T, _affine_2d(path, _header(path))
-    files = _dicom_files(path) if path.is_dir() else [path]
+    volume, affine, _ = read_dicom_series(path)
+    return volume, affine
+
+
+def read_dicom_series(path: Path) -> tuple[np.ndarray, np.ndarray, list[Dataset]]:
+    """Values and affine as :func:`read_dicom` gives them in 3D, and the header of each slice.
+
+    Raises as :func:`read_dicom`.
+    """
+    files = _series_files(path) if path.is_dir() else [path]
     headers = {file: _header(file) for file in files}
     _check_one_series(path, headers)
     files = _sorted_by_position(path, headers)
@@ -51,20 +60,36 @@ def read_dicom(path: Path, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:
     volume = np.empty((first.Columns, first.Rows, len(files)), np.float32)
     for index, file in enumerate(files):
         volume[..., index] = _pixels(file).T
-    return volume, affine
+    return volume, affine, [headers[file] for file in files]
 
 
-def _dicom_files(folder: Path) -> list[Path]:
-    """Files with DICOM's magic word; a .dcm without it is an error, anything else is passed by."""
+def dicom_files(folder: Path) -> list[Path]:
+    """The files of a folder that hold DICOM, by name; hidden ones and a CD's index are no such."""
+    return [file for file in _candidates(folder) if _is_dicom(file)]
+
+
+def _candidates(folder: Path) -> list[Path]:
+    return [
+        file
+        for file in sorted(folder.iterdir())
+        if file.is_file() and not file.name.startswith(".") and file.name != "DICOMDIR"
+    ]
+
+
+def _is_dicom(file: Path) -> bool:
+    """Whether the file has DICOM's magic word."""
+    with file.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
+
+
+def _series_files(folder: Path) -> list[Path]:
+    """DICOM files; a .dcm that is none is an error, anything else is passed by."""
     files = []
-    for file in sorted(folder.iterdir()):
-        if not file.is_file() or file.name.startswith(".") or file.name == "DICOMDIR":
-            continue
-        with file.open("rb") as stream:
-            if stream.read(132)[128:] == b"DICM":
-                files.append(file)
-            elif file.suffix.lower() == ".dcm":
-                raise ScanError(f"{file}: a .dcm file must hold DICOM, got something else")
+    for file in _candidates(folder):
+        if _is_dicom(file):
+            files.append(file)
+        elif file.suffix.lower() == ".dcm":
+            raise ScanError(f"{file}: a .dcm file must hold DICOM, got something else")
     if not files:
         raise ScanError(f"{folder}: a DICOM series folder must hold DICOM files, got none")
     return files

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -35,18 +37,11 @@ def read_volume(path: str | Path, spatial_dims: int) -> tuple[np.ndarray, np.nda
     if path.is_dir() or name.endswith(".dcm"):
         array, affine = read_dicom(path, spatial_dims)
     elif name.endswith(NIFTI_SUFFIXES + METAIMAGE_SUFFIXES):
-        try:
+        with must_be_complete(path):
             if name.endswith(NIFTI_SUFFIXES):
                 array, affine = _read_nifti(path, spatial_dims)
             else:
                 array, affine = _read_metaimage(path)
-        except ScanError:
-            raise
-        except Exception as error:
-            reason = " ".join(str(error).split())[-200:]
-            raise ScanError(
-                f"{path}: must be readable and complete, got {type(error).__name__}: {reason}"
-            ) from error
     else:
         raise ScanError(
             f"{path}: must be a .nii, .nii.gz, .mhd, .mha, .dcm or a DICOM series folder, "
@@ -56,6 +51,20 @@ def read_volume(path: str | Path, spatial_dims: int) -> tuple[np.ndarray, np.nda
         array = array[..., 0]
     _check(path, array, affine, spatial_dims)
     return array, affine
+
+
+@contextmanager
+def must_be_complete(path: Path) -> Iterator[None]:
+    """Whatever a library raises while it reads ``path`` becomes one sentence, a ``ScanError``."""
+    try:
+        yield
+    except ScanError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[-200:]
+        raise ScanError(
+            f"{path}: must be readable and complete, got {type(error).__name__}: {reason}"
+        ) from error
 
 
 def _read_nifti(path: Path, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:

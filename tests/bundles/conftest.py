@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,11 +56,7 @@ def trained(
 ) -> Iterator[Path]:
     """A folder in which the cancer-risk bundle has been trained for two epochs."""
     folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
-        patch.setattr("bundles.run_folders.runs_folder", lambda: folder / "runs")
-        arguments = ["train", "lung_ct_cancer_risk", "--datalist", str(datalist), *small_settings]
-        assert main([*arguments, "--set", "max_epochs=2"]) == 0
+    with _trained_in(folder, "lung_ct_cancer_risk", datalist, small_settings):
         yield folder
 
 
@@ -89,10 +86,17 @@ def trained_detector(
 ) -> Iterator[Path]:
     """A folder in which the nodule-detection bundle has been trained for two epochs."""
     folder = tmp_path_factory.mktemp("trained_detector")
+    settings = [*detector_settings, "--set", "network_def::feature_channels=8"]
+    with _trained_in(folder, "lung_ct_nodule_detection", datalist, settings):
+        yield folder
+
+
+@contextmanager
+def _trained_in(folder: Path, bundle: str, datalist: Path, settings: list[str]) -> Iterator[None]:
+    """Trains for two epochs; in the block ``folder`` has the runs and the tracking store."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         patch.setattr("bundles.run_folders.runs_folder", lambda: folder / "runs")
-        arguments = ["train", "lung_ct_nodule_detection", "--datalist", str(datalist)]
-        settings = [*detector_settings, "--set", "network_def::feature_channels=8"]
-        assert main([*arguments, *settings, "--set", "max_epochs=2"]) == 0
-        yield folder
+        train = ["train", bundle, "--datalist", str(datalist), *settings]
+        assert main([*train, "--set", "max_epochs=2"]) == 0
+        yield

@@ -10,15 +10,6 @@ import pytest
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-SHARED_DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-
-
-@pytest.fixture
-def shared_data() -> Path:
-    if not SHARED_DATA.is_dir():
-        pytest.skip(f"the real scans are not here: {SHARED_DATA}")
-    return SHARED_DATA
-
 
 @pytest.fixture
 def write_metaimage() -> Callable[..., Path]:

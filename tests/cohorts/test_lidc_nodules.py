@@ -12,10 +12,10 @@ from cohorts.lidc_nodules import (
     LidcNodule,
     LidcReading,
     lidc_database,
-    lidc_split,
     read_lidc_nodules,
 )
 from cohorts.lidc_shape import consensus_mask, lidc_shape
+from cohorts.patient_split import patient_split
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "lidc1011"
 
@@ -39,7 +39,7 @@ def test_four_reader_nodules_are_as_many_as_published(nodules: list[LidcNodule])
 def test_splits_part_the_patients_near_70_15_15(nodules: list[LidcNodule]) -> None:
     patients = sorted({nodule.patient_id for nodule in nodules})
     shares = [
-        np.mean([lidc_split(patient) == split for patient in patients])
+        np.mean([patient_split(patient) == split for patient in patients])
         for split in ("training", "validation", "testing")
     ]
     assert sum(shares) == pytest.approx(1)

@@ -14,7 +14,8 @@ from nibabel import Nifti1Image, aff2axcodes
 from scipy.stats import spearmanr, weibull_min
 
 from cohorts import CohortSettings, ScannerSettings, load_datalist, make_cohort, render_scan
-from cohorts.lidc_nodules import LidcNodule, lidc_split, read_lidc_nodules
+from cohorts.lidc_nodules import LidcNodule, read_lidc_nodules
+from cohorts.patient_split import patient_split
 from cohorts.phantom import main
 from cohorts.phantom_follow_up import follow_up
 from cohorts.phantom_plan import plan_cohort
@@ -259,7 +260,7 @@ def test_lidc_patients_stay_in_their_split(nodules: list[LidcNodule]) -> None:
         split: {n.patient_id for plan in plans if plan.split == split for n in plan.nodules}
         for split in ("training", "validation", "testing")
     }
-    assert all(lidc_split(p) == split for split, group in patients.items() for p in group)
+    assert all(patient_split(p) == split for split, group in patients.items() for p in group)
     assert all(len(group) > 5 for group in patients.values())
     assert len({plan.patient_id for plan in plans}) == 80
 
