@@ -1,11 +1,20 @@
-"""``python -m benchmarks.reader_agreement``: how well the readers of LIDC-IDRI agree."""
+"""``python -m benchmarks.reader_agreement [--beside RUN/evaluation/nodules.csv]``.
+
+How well the readers of LIDC-IDRI agree; with ``--beside`` the record of that is read, not made
+anew, and printed by size beside a segmenter's nodules.
+"""
 
 from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.report import Row, write_report
+from benchmarks.beside_readers import beside_readers
+from benchmarks.report import RESULTS, Row, write_report
 from cohorts.lidc_agreement import ReaderAgreement, reader_agreement
 from cohorts.lidc_nodules import read_lidc_nodules
 from metrics.bootstrap_interval import bootstrap_interval, weighted_mean
@@ -25,7 +34,23 @@ _NOTES = (
 )
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.reader_agreement")
+    parser.add_argument(
+        "--beside", type=Path, metavar="NODULES_CSV", help="of the evaluation of a segmenter"
+    )
+    beside = parser.parse_args(arguments).beside
+    if beside is None:
+        write_agreement()
+        return
+    try:
+        print("\n".join(beside_readers(beside, RESULTS / "reader_agreement.json")))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def write_agreement() -> None:
+    """Computes the agreement, prints it and writes its record."""
     nodules = read_lidc_nodules()
     rows = []
     for name, inside in (("outline outside", False), ("outline inside", True)):

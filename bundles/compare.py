@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
 from bundles.bundle_config import config_files, merged_config
 from bundles.comparison_measures import measured
@@ -19,15 +16,13 @@ from bundles.comparison_picture import draw_comparison
 from bundles.comparison_plan import ComparisonPlan, comparison_plan
 from bundles.comparison_record import comparison_record
 from bundles.comparison_runs import OWN_SETTINGS, ComparisonRun
-from bundles.comparison_table import failed_line, markdown, terminal_lines
+from bundles.comparison_table import markdown, terminal_lines
 from bundles.run_bundle import check_overrides
-from bundles.side_by_side import INTERRUPTED, Job, run_side_by_side
+from bundles.train_runs import train_runs
 from cohorts.datalist import SPLITS, load_datalist
 from cohorts.replaced_file import replaced_file
 from handlers.writable_folder import writable_folder
 from handlers.write_json import write_json
-
-Failures = dict[str, dict[str, str]]
 
 
 def compare_arms(
@@ -87,7 +82,7 @@ def compare_arms(
         for arm in plan.arms
     ]
     with _alone_in(output):
-        failed = _train_all(runs, jobs)
+        failed = train_runs(runs, jobs)
         record = comparison_record(plan, runs, failed, command=command)
         _write(output, plan, runs, record)
     if failed:
@@ -103,40 +98,6 @@ def _check_settings(
     for arm in plan.arms.values():
         files = config_files(bundle, "train", [*overlays, *arm])
         check_overrides(settings, merged_config(files))
-
-
-def _train_all(runs: Sequence[ComparisonRun], jobs: int) -> Failures:
-    """Do what is left of every run; name of each that failed to its error and log."""
-    by_name = {run.name: run for run in runs}
-    todo = [Job(name=run.name, steps=run.steps(), log=run.log) for run in runs]
-    for run in runs:
-        run.begin()
-    failed: Failures = {}
-    done = sum(not job.steps for job in todo)
-    bar = tqdm(total=len(runs), initial=done, desc="trainings", unit="run")
-
-    def ended(job: Job, step: str, code: int, seconds: float) -> None:
-        run = by_name[job.name]
-        if step == "train":
-            run.note_training(seconds, jobs=jobs, trained=code == 0)
-        if code:
-            stopped = "it was stopped; the same command goes on with it"
-            reason = stopped if code in INTERRUPTED else run.failure(code)
-            failure = {"run": job.name, "error": reason, "log": str(job.log)}
-            failed[job.name] = failure
-            tqdm.write(failed_line(failure))
-        elif step == "train":
-            return
-        else:
-            tqdm.write(f"{job.name}: trained in {run.record['training_seconds'] / 60:.1f} min")
-        bar.update()
-
-    threads = max(1, torch.get_num_threads() // jobs)
-    # The bars of the programs would fill their logs.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
-    with bar:
-        run_side_by_side(todo, at_once=jobs, environment=environment, ended=ended)
-    return failed
 
 
 def _write(

@@ -12,11 +12,13 @@ from bundles.bundle_config import bundle_configs
 from bundles.report import write_report
 from bundles.report_attention import attention_section
 from bundles.report_detection import detection_section
+from bundles.report_segmentation import segmentation_section
 from bundles.run_bundle import run_bundle
 from bundles.run_folders import new_run, runs_folder
 from cohorts import CohortSettings, ScannerSettings, draw_gallery, load_datalist, make_cohort
 
 ATTENTION, BOXES = "lung_ct_cancer_risk", "lung_ct_nodule_detection"
+VOXELS = "lung_ct_nodule_segmentation"
 # Coarse voxels, large nodules and few scans: what two cores train on in minutes.
 COHORT = CohortSettings(
     training=80,
@@ -38,7 +40,7 @@ def run_demo() -> Path:
     """
     began = time.monotonic()
     folder = runs_folder() / "demo"
-    with _step("1/5 making phantom scans"):
+    with _step("1/6 making phantom scans"):
         datalist = make_cohort(COHORT, runs_folder().parent / "data" / "phantom-demo", workers=2)
         draw_gallery(datalist, folder / "gallery.png")
     testing = load_datalist(datalist, "testing")
@@ -48,19 +50,23 @@ def run_demo() -> Path:
     runs = {name: new_run(ATTENTION, f"demo-{name}") for name in trainings}
     screening = {"screening_prevalence": SCREENING_PREVALENCE}
     for number, (name, overlays) in enumerate(trainings.items(), start=2):
-        with _step(f"{number}/5 training, evaluating and predicting: {name}"):
+        with _step(f"{number}/6 training, evaluating and predicting: {name}"):
             _train_and_apply(
                 ATTENTION, runs[name], datalist, shown, overlays=overlays, evaluation=screening
             )
     boxes = new_run(BOXES, "demo")
-    with _step("4/5 training, evaluating and predicting: boxes"):
+    with _step("4/6 training, evaluating and predicting: boxes"):
         _train_and_apply(BOXES, boxes, datalist, shown, overlays=["demo"], evaluation={})
-    with _step("5/5 writing the page"):
+    voxels = new_run(VOXELS, "demo")
+    with _step("5/6 training, evaluating and predicting: voxels"):
+        _train_and_apply(VOXELS, voxels, datalist, shown, overlays=["demo"], evaluation={})
+    with _step("6/6 writing the page"):
         sections = [
             attention_section(folder, datalist, runs, bundle=ATTENTION),
             detection_section(folder, datalist, boxes, bundle=BOXES),
+            segmentation_section(folder, datalist, voxels, bundle=VOXELS),
         ]
-        page = write_report(folder, sections, bundles=[ATTENTION, BOXES])
+        page = write_report(folder, sections, bundles=[ATTENTION, BOXES, VOXELS])
     print(f"\ndone in {(time.monotonic() - began) / 60:.1f} minutes; open {page}")
     return page
 

@@ -20,7 +20,7 @@ td, th { padding: .3em 1em; border-bottom: 1px solid #ccc; text-align: left; }
 <p class="note"><b>Synthetic phantoms, not patients.</b> Research use only. The numbers show that
 the machinery works; they say nothing about a clinical task.</p>
 <p>The bundles climb one ladder of supervision over the same scans and the same annotations:
-attention that is taught where to look, boxes that a detector draws.</p>
+attention that is taught where to look, boxes that a detector draws, voxels that a UNet labels.</p>
 $sections
 <h2>The phantoms</h2>
 <img alt="phantom gallery" src="$gallery">

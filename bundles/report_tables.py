@@ -16,6 +16,16 @@ DETECTION_SCORES = {
     "sensitivity_at_8": "sensitivity at 8 false marks a scan",
     "average_precision_10": "average precision at IoU 0.1",
 }
+# Title and decimals.
+SEGMENTATION_VALUES = {
+    "dice": ("Dice of a nodule, missed ones too", 3),
+    "dice_found": ("Dice of a found nodule", 3),
+    "sensitivity": ("share of the nodules found", 3),
+    "false_components_per_scan": ("false components in a scan", 2),
+    "surface_distance_mm": ("mean surface distance of a found nodule in mm", 2),
+    "volume_error_percent": ("volume error of a found nodule, median of its size, in per cent", 1),
+    "volume_bias_percent": ("volume error of a found nodule, median with its sign, in per cent", 1),
+}
 OUTCOMES = ("recalled", "found", "missed", "false_alarms")
 
 
@@ -103,12 +113,45 @@ def size_table(by_size: Mapping[str, Mapping[str, Any]]) -> str:
     return _table(["size", "nodules", *shown.values()], rows)
 
 
-def _metric(metrics: Mapping[str, float | None], name: str) -> str:
+def segmentation_table(metrics: Mapping[str, float | None]) -> str:
+    """A segmenter's masks in a few numbers.
+
+    Args:
+        metrics: of an ``evaluation.json``.
+    """
+    rows = [
+        [title, _metric(metrics, name, decimals)]
+        for name, (title, decimals) in SEGMENTATION_VALUES.items()
+    ]
+    return _table(["", "held-out phantoms"], rows)
+
+
+def nodule_size_table(by_size: Mapping[str, Mapping[str, Any]]) -> str:
+    """The nodules of each size, how many were found, and how well they were segmented.
+
+    Args:
+        by_size: of an ``evaluation.json``.
+    """
+    names = ("dice", "sensitivity", "surface_distance_mm", "volume_error_percent")
+    shown = {name: SEGMENTATION_VALUES[name] for name in names}
+    rows = [
+        [
+            name.replace("_", " "),
+            str(values["nodules"]),
+            *(_metric(values, key, decimals) for key, (_, decimals) in shown.items()),
+        ]
+        for name, values in by_size.items()
+        if values["nodules"]
+    ]
+    return _table(["size", "nodules", *(title for title, _ in shown.values())], rows)
+
+
+def _metric(metrics: Mapping[str, float | None], name: str, decimals: int = 3) -> str:
     value, low, high = (metrics.get(name + end) for end in ("", "_low", "_high"))
     if value is None:
         return NOT_MEASURED
-    interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
-    return f"{value:.3f}{interval}"
+    interval = "" if low is None or high is None else f" [{low:.{decimals}f}, {high:.{decimals}f}]"
+    return f"{value:.{decimals}f}{interval}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -17,6 +17,9 @@ from handlers.risk_calibrator import RiskCalibrator
 from handlers.risk_evaluation import RiskEvaluation
 from handlers.risk_report import RiskReport
 from handlers.scan_writer import ScanWriter
+from handlers.segmentation_evaluation import SegmentationEvaluation
+from handlers.segmentation_pictures import SegmentationPictures
+from handlers.segmentation_report import SegmentationReport
 from handlers.stop_on_interrupt import StopOnInterrupt
 from handlers.three_planes import three_planes
 from handlers.trained_weights import TrainedWeights
@@ -38,6 +41,9 @@ __all__ = [
     "RiskEvaluation",
     "RiskReport",
     "ScanWriter",
+    "SegmentationEvaluation",
+    "SegmentationPictures",
+    "SegmentationReport",
     "StopOnInterrupt",
     "TrainedWeights",
     "TrainingCheckpoints",

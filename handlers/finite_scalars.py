@@ -10,15 +10,16 @@ import torch
 
 from metrics.auroc import UNDEFINED_AUROC
 from metrics.froc_metric import UNDEFINED_CPM
+from metrics.nodule_segmentation import UNDEFINED_DICE
 
-_UNDEFINED = {"auroc": UNDEFINED_AUROC, "cpm": UNDEFINED_CPM}
+_UNDEFINED = {"auroc": UNDEFINED_AUROC, "cpm": UNDEFINED_CPM, "dice": UNDEFINED_DICE}
 
 
 def finite_scalars(metrics: Mapping[str, Any]) -> dict[str, float | int | None]:
     """The single numbers among an engine's metrics, ready for JSON.
 
-    NaN, infinity and the stand-ins for an AUROC of one class and for a CPM of no nodule become
-    None: there is no value.
+    NaN, infinity and the stand-ins for an AUROC of one class and for a CPM or Dice of no nodule
+    become None: there is no value.
     """
     scalars: dict[str, float | int | None] = {}
     for name, value in metrics.items():

@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 
 from handlers.lps_planes import PLANE_VIEWS, LpsPlanes, PlaneView
+from handlers.plane_panel import (
+    FOUND_LINE,
+    TEXT_COLOUR,
+    TRUE_LINE,
+    draw_close_up_marks,
+    draw_marks,
+    draw_plane,
+    outline_boxes,
+    outline_mask,
+)
 
 LUNG_WINDOW_HU = (-1350.0, 150.0)
 INTENDED_USE = "Research use only; not for clinical decisions."
@@ -29,10 +37,7 @@ OVERLAY_SHARE = 0.25  # of the overlay's maximum; below it the anatomy stays unt
 OVERLAY_ALPHA = 0.45
 # The dark end of "hot" would look like shadow on a grey image.
 OVERLAY_COLOURS = ListedColormap(matplotlib.colormaps["hot"](np.linspace(0.3, 0.9, 256)))
-MARK_COLOUR, TEXT_COLOUR = "deepskyblue", "white"
-BOX_LINE = {"edgecolor": "lime"}
-FOUND_LINE = {"edgecolor": "magenta", "linestyle": "--"}
-CROSS_GAP_MM, SCALE_BAR_MM = 15.0, 50.0
+CLOSE_UP_MM = 60.0
 WIDTH_INCH, HEIGHT_INCH, DPI = 16.0, 8.0, 100
 GAP_INCH, HEADER_INCH, FOOTER_INCH = 0.12, 0.6, 0.36
 
@@ -46,6 +51,8 @@ def three_planes(
     overlay_from: float = 0.0,
     boxes_voxel: Sequence[npt.ArrayLike] = (),
     found_voxel: Sequence[npt.ArrayLike] = (),
+    mask: torch.Tensor | None = None,
+    found_mask: torch.Tensor | None = None,
     title: str = "",
     window: tuple[float, float] = LUNG_WINDOW_HU,
 ) -> None:
@@ -53,7 +60,8 @@ def three_planes(
 
     Radiological convention whatever the scan's orientation: the patient's right on the viewer's
     left, anterior or superior on top; an oblique scan is shown along its nearest axes. One
-    millimetre has the same length in all planes. A 2D image gives its one plane.
+    millimetre has the same length in all planes. A 2D image gives its one plane. With a mask, a
+    second row shows the 60 mm round the voxel.
 
     Args:
         scan: ``(1, H, W, D)`` or ``(1, H, W)`` with its affine.
@@ -65,11 +73,13 @@ def three_planes(
         boxes_voxel: corners ``(h0, w0, d0, h1, w1, d1)``, half-open as slices are; each is
             outlined in the planes that cut it.
         found_voxel: the same for boxes that a network found, in another colour and dashed.
+        mask: of the scan's shape; what is not 0 is outlined along its voxels' faces.
+        found_mask: the same for the mask that a network found, in another colour and dashed.
         title: first line of the picture.
         window: values shown black and white.
 
     Raises:
-        ValueError: the point is outside the scan, or the overlay has another shape.
+        ValueError: the point is outside the scan, or overlay or mask have another shape.
         OSError: the file cannot be written.
     """
     shape, rank = tuple(scan.shape[1:]), scan.ndim - 1
@@ -78,30 +88,40 @@ def three_planes(
         raise ValueError(
             f"point_voxel must lie inside the scan of shape {shape}, got {index.tolist()}"
         )
-    if overlay is not None and tuple(overlay.shape[1:]) != shape:
-        raise ValueError(
-            f"overlay must have the scan's shape {shape}, got {tuple(overlay.shape[1:])}"
-        )
+    for name, image in (("overlay", overlay), ("mask", mask), ("found_mask", found_mask)):
+        if image is not None and tuple(image.shape[1:]) != shape:
+            raise ValueError(
+                f"{name} must have the scan's shape {shape}, got {tuple(image.shape[1:])}"
+            )
     volume = _volume(scan)
     affine = to_affine_nd(3, scan.affine.detach().cpu().numpy().astype(float))
     planes = LpsPlanes(affine, volume.shape)
     point_mm = planes.millimetres(_in_3d(index + 0.5, fill=0.5))
-    outlines = [(_box_mm(box, planes, rank), BOX_LINE) for box in boxes_voxel]
-    outlines += [(_box_mm(box, planes, rank), FOUND_LINE) for box in found_voxel]
+    boxes = [(_box_mm(box, planes, rank), TRUE_LINE) for box in boxes_voxel]
+    boxes += [(_box_mm(box, planes, rank), FOUND_LINE) for box in found_voxel]
+    drawn = ((mask, TRUE_LINE), (found_mask, FOUND_LINE))
+    masks = [(_volume(image), line) for image, line in drawn if image is not None]
     views = PLANE_VIEWS if rank == 3 else [_only_view(planes)]
 
     figure = Figure(facecolor="black")
     heat = None if overlay is None else _volume(overlay)
     highest = 0.0 if heat is None else float(heat.max())
     lowest = max(overlay_from, OVERLAY_SHARE * highest)
-    for axes, view in zip(_panels(figure, planes, views), views, strict=True):
+    rows = _panels(figure, planes, views, close_ups=bool(masks))
+    for axes, view in zip(rows, [*views] * (len(rows) // len(views)), strict=True):
         low, high = window
-        _show(axes, view, planes.size_mm, planes.cut(volume, view, point_mm), low, high)
+        draw_plane(axes, view, planes.size_mm, planes.cut(volume, view, point_mm), low, high)
         if heat is not None and highest > lowest:
             strength = (planes.cut(heat, view, point_mm) - lowest) / (highest - lowest)
-            _show(axes, view, planes.size_mm, _translucent(strength.clip(0, 1)), 0, 1)
-        _mark(axes, view, point_mm, planes.size_mm)
-        _outline(axes, view, point_mm, outlines)
+            draw_plane(axes, view, planes.size_mm, _translucent(strength.clip(0, 1)), 0, 1)
+        outline_boxes(axes, view, point_mm, boxes)
+        pixel_mm = planes.spacing_mm[view.row], planes.spacing_mm[view.column]
+        for found, line in masks:
+            outline_mask(axes, planes.cut(found, view, point_mm), pixel_mm, line)
+    for axes, view in zip(rows, views, strict=False):
+        draw_marks(axes, view, point_mm, planes.size_mm)
+    for axes, view in zip(rows[len(views) :], views, strict=False):
+        draw_close_up_marks(axes, view, point_mm, CLOSE_UP_MM)
     if heat is not None:
         _explain(figure, lowest, highest)
     point_ras_mm = affine[:rank, :3] @ _in_3d(index, fill=0) + affine[:rank, 3]
@@ -109,7 +129,7 @@ def three_planes(
     figure.savefig(path, format="png", dpi=DPI, facecolor="black")
 
 
-def _volume(image: MetaTensor) -> np.ndarray:
+def _volume(image: torch.Tensor) -> np.ndarray:
     array = image.detach().cpu().numpy()[0]
     return array if array.ndim == 3 else array[..., None]
 
@@ -131,41 +151,39 @@ def _only_view(planes: LpsPlanes) -> PlaneView:
     return replace(view, name="", letters="")
 
 
-def _panels(figure: Figure, planes: LpsPlanes, views: Sequence[PlaneView]) -> list[Axes]:
-    """Panels side by side to one scale; also sets the figure's size."""
-    widths_mm = [planes.size_mm[view.column] for view in views]
-    highest_mm = max(planes.size_mm[view.row] for view in views)
+def _panels(
+    figure: Figure, planes: LpsPlanes, views: Sequence[PlaneView], *, close_ups: bool
+) -> list[Axes]:
+    """Panels of the views to one scale, then their close-ups; also sets the figure's size."""
+    sizes_mm = [(planes.size_mm[view.column], planes.size_mm[view.row]) for view in views]
+    across_mm, highest_mm = sum(size[0] for size in sizes_mm), max(size[1] for size in sizes_mm)
     gaps_inch = GAP_INCH * (len(views) + 1)
-    inch_per_mm = min((WIDTH_INCH - gaps_inch) / sum(widths_mm), HEIGHT_INCH / highest_mm)
+    inch_per_mm = min((WIDTH_INCH - gaps_inch) / across_mm, HEIGHT_INCH / highest_mm)
     # A narrow picture still needs room for its texts.
-    width = max(sum(widths_mm) * inch_per_mm + gaps_inch, 0.6 * WIDTH_INCH)
-    height = highest_mm * inch_per_mm + HEADER_INCH + FOOTER_INCH
-    figure.set_size_inches(width, height)
-    panels, left = [], (width - sum(widths_mm) * inch_per_mm - gaps_inch) / 2 + GAP_INCH
-    for view, width_mm in zip(views, widths_mm, strict=True):
-        size = width_mm * inch_per_mm, planes.size_mm[view.row] * inch_per_mm
-        bottom = FOOTER_INCH + (highest_mm * inch_per_mm - size[1]) / 2
-        axes = figure.add_axes((left / width, bottom / height, size[0] / width, size[1] / height))
+    width = max(across_mm * inch_per_mm + gaps_inch, 0.6 * WIDTH_INCH)
+    height = highest_mm * inch_per_mm
+    side = min((width - gaps_inch) / len(views), HEIGHT_INCH) if close_ups else 0.0
+    below = FOOTER_INCH + (side + GAP_INCH if close_ups else 0.0)
+    figure.set_size_inches(width, below + height + HEADER_INCH)
+    sizes = [(across * inch_per_mm, up * inch_per_mm) for across, up in sizes_mm]
+    panels = _row(figure, sizes, below, height)
+    return panels + (_row(figure, [(side, side)] * len(views), FOOTER_INCH, side) if side else [])
+
+
+def _row(
+    figure: Figure, sizes_inch: Sequence[tuple[float, float]], bottom: float, height: float
+) -> list[Axes]:
+    """Panels of these widths and heights side by side, in the middle of the figure."""
+    total, panels = figure.get_size_inches(), []
+    gaps = GAP_INCH * (len(sizes_inch) + 1)
+    left = (total[0] - sum(size[0] for size in sizes_inch) - gaps) / 2 + GAP_INCH
+    for size in sizes_inch:
+        corner = left, bottom + (height - size[1]) / 2
+        axes = figure.add_axes((*(corner / total), *(size / total)))
         axes.set_axis_off()
         panels.append(axes)
         left += size[0] + GAP_INCH
     return panels
-
-
-def _show(
-    axes: Axes, view: PlaneView, size_mm: np.ndarray, plane: np.ndarray, low: float, high: float
-) -> None:
-    width, height = size_mm[view.column], size_mm[view.row]
-    axes.imshow(
-        plane,
-        cmap="gray",
-        vmin=low,
-        vmax=high,
-        origin="upper" if view.rows_go_down else "lower",
-        extent=(0, width, height, 0) if view.rows_go_down else (0, width, 0, height),
-        aspect="auto",  # the panel already has the plane's proportions
-        interpolation="bilinear",
-    )
 
 
 def _translucent(strength: np.ndarray) -> np.ndarray:
@@ -174,60 +192,6 @@ def _translucent(strength: np.ndarray) -> np.ndarray:
     # Opacity rises steeply, so that the rim of a hot spot is seen too.
     colours[..., 3] = OVERLAY_ALPHA * np.sqrt(strength)
     return colours
-
-
-def _mark(axes: Axes, view: PlaneView, point_mm: np.ndarray, size_mm: np.ndarray) -> None:
-    """Cross hair with a gap, so that what it points at is seen; directions; scale bar."""
-    x, y = point_mm[view.column], point_mm[view.row]
-    width, height = size_mm[view.column], size_mm[view.row]
-    gap = min(CROSS_GAP_MM, 0.1 * width, 0.1 * height)
-    axes.hlines([y, y], [0, x + gap], [x - gap, width], MARK_COLOUR, linewidth=0.8)
-    axes.vlines([x, x], [0, y + gap], [y - gap, height], MARK_COLOUR, linewidth=0.8)
-    places = ((0.015, 0.5), (0.985, 0.5), (0.5, 0.985), (0.5, 0.015))
-    aligned = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
-    for letter, place, (across, up) in zip(view.letters, places, aligned, strict=False):
-        _text(axes, *place, letter, ha=across, va=up, size=13)
-    _text(axes, 0.015, 0.985, view.name, ha="left", va="top", size=11)
-    bar = SCALE_BAR_MM if width > 2 * SCALE_BAR_MM else 10.0
-    start, level = 0.03 * width, (0.96 if view.rows_go_down else 0.04) * height
-    axes.plot(
-        [start, start + bar],
-        [level, level],
-        color=TEXT_COLOUR,
-        linewidth=2,
-        path_effects=[withStroke(linewidth=4, foreground="black")],
-    )
-    _text(axes, 0.03, 0.055, f"{bar:g} mm", ha="left", va="bottom", size=9)
-    axes.set_xlim(0, width)
-    axes.set_ylim((height, 0) if view.rows_go_down else (0, height))
-
-
-def _text(axes: Axes, x: float, y: float, text: str, *, ha: str, va: str, size: int) -> None:
-    axes.text(
-        x,
-        y,
-        text,
-        transform=axes.transAxes,
-        color=TEXT_COLOUR,
-        ha=ha,
-        va=va,
-        fontsize=size,
-        path_effects=[withStroke(linewidth=2.5, foreground="black")],
-    )
-
-
-def _outline(
-    axes: Axes,
-    view: PlaneView,
-    point_mm: np.ndarray,
-    outlines: Sequence[tuple[np.ndarray, dict[str, Any]]],
-) -> None:
-    for (low, high), line in outlines:
-        if not low[view.normal] <= point_mm[view.normal] <= high[view.normal]:
-            continue
-        across, up = (high - low)[view.column], (high - low)[view.row]
-        corner = low[view.column], low[view.row]
-        axes.add_patch(Rectangle(corner, across, up, fill=False, linewidth=1.2, **line))
 
 
 def _explain(figure: Figure, lowest: float, highest: float) -> None:

@@ -9,6 +9,7 @@ from losses.hard_negative_loss import HardNegativeLoss
 from losses.lesion_attention_loss import lesion_attention_loss
 from losses.lesion_floor import lesion_floor
 from losses.risk_attention_loss import RiskAttentionLoss
+from losses.voxel_loss import VoxelLoss
 from losses.yearly_risk_loss import yearly_risk_loss
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "DetectionLoss",
     "HardNegativeLoss",
     "RiskAttentionLoss",
+    "VoxelLoss",
     "atss_match",
     "attention_loss",
     "lesion_attention_loss",

@@ -5,6 +5,12 @@ from __future__ import annotations
 import math
 from datetime import date
 
+from metrics.nodule_guidelines import (
+    BTS_GROWTH_PERCENT,
+    FLEISCHNER_GROWTH_MM,
+    LUNG_RADS_GROWTH_MM,
+)
+
 DAYS_PER_YEAR = 365.25
 
 
@@ -62,7 +68,29 @@ def lung_rads_growth(before_mm: float, after_mm: float, days: float) -> bool:
         raise ValueError(f"days between two scans must be finite and above 0, got {days}")
     # Diameters are reported to a tenth: 1.5000000001 is 1.5.
     increase_mm = round(after_mm - before_mm, 6)
-    return increase_mm / max(days / DAYS_PER_YEAR, 1.0) > 1.5
+    return increase_mm / max(days / DAYS_PER_YEAR, 1.0) > LUNG_RADS_GROWTH_MM
+
+
+def fleischner_growth(before_mm: float, after_mm: float) -> bool:
+    """Whether a mean diameter grew by 2 mm or more (MacMahon, Radiology 284:228, 2017).
+
+    The diameters are compared as measured: rounded to whole millimetres as they are reported,
+    an increase of 1.1 mm could pass for one of 2.
+
+    Raises:
+        ValueError: a diameter that is not finite and above 0.
+    """
+    _check_sizes(before_mm, after_mm)
+    return round(after_mm - before_mm, 6) >= FLEISCHNER_GROWTH_MM
+
+
+def bts_growth(before_mm3: float, after_mm3: float) -> bool:
+    """Whether a volume grew by 25 % or more (Callister, Thorax 70 Suppl 2:ii1, 2015).
+
+    Raises:
+        ValueError: a volume that is not finite and above 0.
+    """
+    return round(growth_percent(before_mm3, after_mm3), 6) >= BTS_GROWTH_PERCENT
 
 
 def _check_sizes(before: float, after: float) -> None:

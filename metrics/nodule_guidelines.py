@@ -10,6 +10,7 @@ LUNG_RADS_SOURCE = (
     "Christensen et al., Chest 165:738-753, 2024"
 )
 FLEISCHNER_SOURCE = "MacMahon et al., Radiology 284:228-243, 2017"
+BTS_SOURCE = "Callister et al., British Thoracic Society, Thorax 70 Suppl 2:ii1-ii54, 2015"
 
 
 class SizeRule(NamedTuple):
@@ -81,6 +82,10 @@ FLEISCHNER_SIZES = (
     SizeRule("part-solid", "any", "nodule", 0, 6, 0, 100, "under 6 mm"),
     SizeRule("part-solid", "any", "nodule", 6, _NO_END, 100, _NO_END, "6 mm and more"),
 )
+# Of the mean diameter; less is within the error of measurement.
+FLEISCHNER_GROWTH_MM = 2.0
+# Of the volume. Fleischner's recommendations have no such number, the British guideline has.
+BTS_GROWTH_PERCENT = 25.0
 
 
 def size_rule(
@@ -96,9 +101,7 @@ def size_rule(
     """
     if not (math.isfinite(mean_diameter_mm) and mean_diameter_mm > 0):
         raise ValueError(f"mean_diameter_mm must be finite and above 0, got {mean_diameter_mm}")
-    steps = 1 if rules is FLEISCHNER_SIZES else 10
-    # Halves go up, and 5.95 in float is a half too.
-    size = math.floor(mean_diameter_mm * steps + 0.5 + 1e-6) / steps
+    size = reported_mm(mean_diameter_mm, 1.0 if rules is FLEISCHNER_SIZES else 0.1)
     for rule in rules:
         if (rule.kind, rule.seen, rule.measured) == (kind, seen, measured) and (
             rule.low_mm <= size < rule.high_mm or (rule.high_inside and size == rule.high_mm)
@@ -108,3 +111,9 @@ def size_rule(
         "a guideline must have a rule for the nodule, "
         f"got {kind!r}, {seen!r}, {measured!r} and {mean_diameter_mm:g} mm"
     )
+
+
+def reported_mm(mean_diameter_mm: float, step_mm: float) -> float:
+    """A diameter as it is reported, to ``step_mm``; halves go up, and 5.95 in float is a half."""
+    steps = round(1 / step_mm)
+    return math.floor(mean_diameter_mm * steps + 0.5 + 1e-6) / steps

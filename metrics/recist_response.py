@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-# Eisenhauer et al., New response evaluation criteria in solid tumours: revised RECIST guideline
-# (version 1.1), Eur J Cancer 45:228-247, 2009. Longest diameters in the axial plane, in mm.
+RECIST_SOURCE = "Eisenhauer et al., RECIST 1.1, Eur J Cancer 45:228-247, 2009"
+# Longest diameters in the axial plane, in mm.
 MEASURABLE_MM = 10.0
 MAX_TARGETS_PER_ORGAN = 2
 PARTIAL_DECREASE = 0.30

@@ -13,15 +13,19 @@ from transforms.boxes_to_voxels import (
 )
 from transforms.check_boxes import CheckBoxesd, check_boxes
 from transforms.check_geometry import CheckGeometryd, check_geometry
+from transforms.check_mask import CheckMaskd, check_mask
 from transforms.check_side import CheckSided, check_side
 from transforms.crop_around_box import CropAroundBoxd
 from transforms.crop_to_lungs import CropToLungsd
 from transforms.downsample_mask import DownsampleMaskd, downsample_mask
+from transforms.empty_mask import EmptyMaskd, empty_mask
 from transforms.feature_affine import feature_affine
 from transforms.find_lungs import FindLungsd, find_lungs
+from transforms.keep_affine import KeepAffined
 from transforms.load_mask import LoadMaskd, load_mask
 from transforms.load_scan import LoadScand, load_scan
 from transforms.lung_side_mask import LungSideMaskd, lung_side_mask
+from transforms.resample_mask import ResampleMaskd, resample_mask
 from transforms.scan_error import ScanError
 from transforms.segment_lungs import segment_lungs
 from transforms.yearly_risk import YearlyRiskd, yearly_risk
@@ -32,14 +36,18 @@ __all__ = [
     "BoxesToVoxelsd",
     "CheckBoxesd",
     "CheckGeometryd",
+    "CheckMaskd",
     "CheckSided",
     "CropAroundBoxd",
     "CropToLungsd",
     "DownsampleMaskd",
+    "EmptyMaskd",
     "FindLungsd",
+    "KeepAffined",
     "LoadMaskd",
     "LoadScand",
     "LungSideMaskd",
+    "ResampleMaskd",
     "ScanError",
     "YearlyRiskd",
     "attention_to_scan",
@@ -49,14 +57,17 @@ __all__ = [
     "boxes_to_world",
     "check_boxes",
     "check_geometry",
+    "check_mask",
     "check_side",
     "distance_to_boxes",
     "downsample_mask",
+    "empty_mask",
     "feature_affine",
     "find_lungs",
     "load_mask",
     "load_scan",
     "lung_side_mask",
+    "resample_mask",
     "segment_lungs",
     "yearly_risk",
 ]

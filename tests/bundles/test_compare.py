@@ -86,7 +86,7 @@ class FakePrograms:
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> FakePrograms:
     fake = FakePrograms()
-    monkeypatch.setattr("bundles.compare.run_side_by_side", fake.run_side_by_side)
+    monkeypatch.setattr("bundles.train_runs.run_side_by_side", fake.run_side_by_side)
     monkeypatch.setattr("bundles.run_bundle._run", fake.run)
     return fake
 

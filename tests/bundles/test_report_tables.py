@@ -7,7 +7,9 @@ from bundles.report_tables import (
     calibration_table,
     detection_table,
     difference_table,
+    nodule_size_table,
     recall_table,
+    segmentation_table,
     size_table,
 )
 
@@ -80,3 +82,21 @@ def test_sizes_without_a_nodule_are_left_out() -> None:
     table = size_table({"under_6_mm": {"nodules": 0}, "15_mm_and_more": {"nodules": 4, **found}})
     assert "under 6 mm" not in table
     assert "<td>15 mm and more</td><td>4</td><td>0.250</td><td>0.500</td>" in table
+
+
+def test_masks_in_a_few_numbers() -> None:
+    error = {"volume_error_percent": 12.34, "volume_error_percent_low": 9.0}
+    error["volume_error_percent_high"] = 20.0
+    table = segmentation_table({"dice": 0.5, "surface_distance_mm": 1.234, **error})
+    cells = dict(_cells(table)[1:])
+    assert cells["Dice of a nodule, missed ones too"] == "0.500"
+    assert cells["mean surface distance of a found nodule in mm"] == "1.23"
+    assert "12.3 [9.0, 20.0]" in cells.values()
+    assert table.count(f"<td>{NOT_MEASURED}</td>") == 4
+
+
+def test_masks_by_size_leave_out_sizes_without_a_nodule() -> None:
+    values = {"dice": 0.25, "sensitivity": 0.5, "surface_distance_mm": None}
+    table = nodule_size_table({"under_6_mm": {"nodules": 0}, "6_to_8_mm": {"nodules": 4, **values}})
+    _, row = _cells(table)
+    assert row == ["6 to 8 mm", "4", "0.250", "0.500", NOT_MEASURED, NOT_MEASURED]

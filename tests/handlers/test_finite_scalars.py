@@ -16,6 +16,8 @@ def test_only_single_numbers_stay_and_what_has_no_value_is_none():
         "side_loss": torch.tensor([float("inf")]),
         "lesion_scans": 3,
         "cpm": -1.0,
+        "dice": -1.0,
+        "dice_found": 0.75,
         "cpm_low": 0.5,
         "balance": -1.0,
         "table": torch.zeros(2),
@@ -30,6 +32,8 @@ def test_only_single_numbers_stay_and_what_has_no_value_is_none():
         "side_loss": None,
         "lesion_scans": 3,
         "cpm": None,
+        "dice": None,
+        "dice_found": 0.75,
         "cpm_low": 0.5,
         "balance": -1.0,
     }

@@ -192,3 +192,73 @@ def test_boxes_found_are_dashed_and_of_another_colour(tmp_path):
 def _magenta(path: Path) -> np.ndarray:
     picture = imread(path)
     return np.minimum(picture[..., 0], picture[..., 2]) - picture[..., 1] > 0.3
+
+
+def _cube_mask(scan: MetaTensor, half: int) -> torch.Tensor:
+    mask = torch.zeros(scan.shape, dtype=torch.uint8)
+    cube = tuple(slice(step - half, step + half + 1) for step in _brightest(scan))
+    mask[0].numpy()[cube] = 3
+    return mask
+
+
+def test_a_mask_is_outlined_as_the_box_that_it_fills(tmp_path):
+    scan = _oriented("SAL")
+    point = np.array(_brightest(scan))
+    box = [*(point - 3), *(point + 4)]
+    three_planes(scan, point, tmp_path / "box.png", boxes_voxel=[box])
+    three_planes(scan, point, tmp_path / "mask.png", mask=_cube_mask(scan, half=3))
+    expected = _lime(tmp_path / "box.png")[:-46]
+    whole = _lime(tmp_path / "mask.png")[: len(expected)]
+    for axis in (0, 1):  # the ends of all three outlines
+        ends, wanted = (np.flatnonzero(one.any(axis=axis))[[0, -1]] for one in (whole, expected))
+        np.testing.assert_allclose(ends, wanted, atol=2)
+
+
+def test_a_mask_has_a_close_up_of_60_mm_below(tmp_path):
+    scan = _oriented("RAS")
+    three_planes(scan, MARKER, tmp_path / "mask.png", mask=_cube_mask(scan, half=2))
+    three_planes(scan, MARKER, tmp_path / "plain.png")
+    height, width = imread(tmp_path / "plain.png").shape[:2]
+    side = (width - 4 * 12) / 3
+    lime = _lime(tmp_path / "mask.png")
+    assert lime.shape == (pytest.approx(height + side + 12, abs=2), width)
+    rows, columns = np.nonzero(lime[height:-36, : int(side) + 12])  # the axial close-up
+    assert np.ptp(columns) == pytest.approx(5 * SPACING_MM[0] / 60 * side, abs=4)
+    assert np.ptp(rows) == pytest.approx(5 * SPACING_MM[1] / 60 * side, abs=4)
+    assert columns.mean() == pytest.approx(12 + side / 2, abs=3)
+
+
+def test_the_mask_found_is_dashed_and_of_another_colour(tmp_path):
+    scan = _oriented("LAS")
+    mask = _cube_mask(scan, half=3)
+    three_planes(scan, _brightest(scan), tmp_path / "mask.png", mask=mask)
+    three_planes(scan, _brightest(scan), tmp_path / "found_mask.png", found_mask=mask)
+    assert not _lime(tmp_path / "found_mask.png").any()
+    assert not _magenta(tmp_path / "mask.png").any()
+    dashes, line = _magenta(tmp_path / "found_mask.png"), _lime(tmp_path / "mask.png")
+    assert 0.4 < dashes.sum() / line.sum() < 0.9
+
+
+def test_a_mask_that_the_planes_do_not_cut_or_that_is_empty_has_no_outline(tmp_path):
+    scan = _oriented("RAS")
+    mask = torch.zeros(scan.shape, dtype=torch.bool)
+    three_planes(scan, MARKER, tmp_path / "empty.png", mask=mask)
+    mask[0, :2, :2, :2] = True
+    three_planes(scan, MARKER, tmp_path / "far.png", mask=mask)
+    assert not _lime(tmp_path / "empty.png").any() and not _lime(tmp_path / "far.png").any()
+
+
+def test_a_2d_mask_at_the_images_border(tmp_path):
+    image = MetaTensor(torch.rand(1, 40, 30), affine=torch.diag(torch.tensor([-1.0, -1, 1, 1])))
+    mask = torch.zeros(1, 40, 30)
+    mask[0, :4, 26:] = 1
+    three_planes(image, (0, 29), tmp_path / "x.png", mask=mask, window=(0, 1))
+    assert _lime(tmp_path / "x.png").sum() > 300
+
+
+def test_a_mask_of_another_shape_is_refused(tmp_path):
+    scan, small = _oriented("RAS"), torch.zeros(1, 2, 2, 2)
+    with pytest.raises(ValueError, match=r"^mask must have the scan's shape .* got \(2, 2, 2\)"):
+        three_planes(scan, MARKER, tmp_path / "x.png", mask=small)
+    with pytest.raises(ValueError, match=r"^found_mask must have the scan's shape"):
+        three_planes(scan, MARKER, tmp_path / "x.png", found_mask=small)

@@ -6,8 +6,10 @@ from datetime import date
 import pytest
 
 from metrics.nodule_growth import (
+    bts_growth,
     days_between,
     doubling_time_days,
+    fleischner_growth,
     growth_percent,
     lung_rads_growth,
 )
@@ -47,12 +49,27 @@ def test_growth_of_lung_rads(before_mm: float, after_mm: float, days: float, gro
     assert lung_rads_growth(before_mm, after_mm, days) is grows
 
 
+@pytest.mark.parametrize(
+    ("after_mm", "grows"), [(8.5, True), (8.4, False), (9.0, True), (6.5, False), (3.0, False)]
+)
+def test_growth_of_fleischner(after_mm: float, grows: bool) -> None:
+    assert fleischner_growth(6.5, after_mm) is grows
+
+
+@pytest.mark.parametrize(("after_mm3", "grows"), [(125.0, True), (124.9, False), (50.0, False)])
+def test_growth_of_the_british_thoracic_society(after_mm3: float, grows: bool) -> None:
+    assert bts_growth(100.0, after_mm3) is grows
+
+
 @pytest.mark.parametrize("size", [0, -1, math.nan, math.inf])
 def test_bad_sizes_and_days_are_refused(size: float) -> None:
     with pytest.raises(ValueError, match="sizes must be finite and above 0"):
         growth_percent(size, 5)
     with pytest.raises(ValueError, match="sizes must be finite and above 0"):
         doubling_time_days(5, size, 30)
+    for growth in (fleischner_growth, bts_growth):
+        with pytest.raises(ValueError, match="sizes must be finite and above 0"):
+            growth(size, 5)
     for call in (doubling_time_days, lung_rads_growth):
         with pytest.raises(ValueError, match="days between two scans must be finite and above 0"):
             call(5, 6, size)

@@ -1,0 +1,142 @@
+"""``python -m benchmarks.segmenter_network``: the default segmenter against nnU-Net's network.
+
+A forward pass and a training step of a patch of 96x96x96, each in a process of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from monai.bundle import ConfigParser
+from monai.losses import DiceCELoss
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.plain_conv_unet import plain_conv_unet
+from benchmarks.process_cost import OURS, PEER, cost_rows, rounds_asked
+from benchmarks.report import Row, write_report
+from bundles.bundle_config import bundle_configs, merged_config
+
+PATCH_SHAPE = (96, 96, 96)
+BATCH_SIZE = 2
+_NOTES = (
+    "Ours is the default network of lung_ct_nodule_segmentation. The peer is PlainConvUNet of "
+    "dynamic-network-architectures 0.4.4 with nnU-Net's plan for MSD Task06, lung tumours.",
+    f"Both see a batch of {BATCH_SIZE} patches. A training step is forward, loss, backward and "
+    "optimiser: ours with the configuration's loss and AdamW, the peer with MONAI's Dice and cross "
+    "entropy over softmax and SGD, without nnU-Net's deep supervision. Weights are random and the "
+    "image is noise with one nodule in its mask: neither changes the work.",
+    "Each has the memory format that is the faster for it on a CPU: ours has the channels of a "
+    "voxel side by side, the peer has them apart.",
+    "Peak memory is what the process held beyond its imports: weights, optimiser, image, "
+    "activations. The highest of its rounds.",
+    "GFLOP counts a multiplication and its addition as two, and only those of convolutions and "
+    "matrix products (torch.utils.flop_counter), of one patch.",
+)
+
+
+class Size(NamedTuple):
+    """What a network is and what a forward pass of one patch computes."""
+
+    parameters: int
+    gflop: float
+
+
+def main() -> None:
+    rounds = rounds_asked("segmenter_network", __doc__, (4, 2), "a step of the peer is slow")
+    ours, peer = size(OURS, PATCH_SHAPE), size(PEER, PATCH_SHAPE)
+    patch = " x ".join(map(str, PATCH_SHAPE))
+    rows = [
+        Row(f"network, {patch}", ours.gflop, peer.gflop, "GFLOP"),
+        Row("parameters", ours.parameters, peer.parameters, ""),
+        *cost_rows(f"forward, {patch}", forward_s, PATCH_SHAPE, rounds),
+        *cost_rows(f"training step, {patch}", step_s, PATCH_SHAPE, rounds),
+    ]
+    timing = (
+        f"Wall seconds of the first pass or step of a process, medians of {rounds[0]} processes "
+        f"for ours and {rounds[1]} for the peer, in turns; one on a small image beforehand loads "
+        "what torch loads late."
+    )
+    write_report("segmenter_network", rows, notes=(*_NOTES, timing))
+
+
+def forward_s(which: str, shape: Sequence[int]) -> float:
+    """Seconds from a batch of patches to their logits."""
+    network = (
+        _config().get_parsed_content("network") if which == OURS else plain_conv_unet()
+    ).eval()
+    image = torch.rand(BATCH_SIZE, 1, *shape)
+    start = time.perf_counter()
+    with torch.inference_mode():
+        network(image)
+    return time.perf_counter() - start
+
+
+def step_s(which: str, shape: Sequence[int]) -> float:
+    """Seconds of one training step."""
+    network, loss = _ours(shape) if which == OURS else _peer(shape)
+    image = torch.rand(BATCH_SIZE, 1, *shape)
+    optimizer = (
+        torch.optim.AdamW(network.parameters(), lr=1e-3)
+        if which == OURS
+        else torch.optim.SGD(network.parameters(), lr=1e-2, momentum=0.99, nesterov=True)
+    )
+    start = time.perf_counter()
+    loss(image).backward()
+    optimizer.step()
+    return time.perf_counter() - start
+
+
+def size(which: str, shape: Sequence[int]) -> Size:
+    """Counted by shape alone, without running a weight."""
+    network = _config().get_parsed_content("network") if which == OURS else plain_conv_unet()
+    network = network.eval().to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(torch.empty(1, 1, *shape, device="meta"))
+    return Size(
+        sum(parameter.numel() for parameter in network.parameters()),
+        counter.get_total_flops() / 1e9,
+    )
+
+
+#: A network in training mode, and an image to its loss.
+_Trained = tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]
+
+
+def _ours(shape: Sequence[int]) -> _Trained:
+    config = _config()
+    network, loss = config.get_parsed_content("network"), config.get_parsed_content("loss")
+    targets = {
+        "mask": _mask(shape).int(),
+        "mask_affine": torch.eye(4, dtype=torch.float64).repeat(BATCH_SIZE, 1, 1),
+        "patient_id": ["random"] * BATCH_SIZE,
+    }
+    return network.train(), lambda image: loss(network(image), targets)
+
+
+def _peer(shape: Sequence[int]) -> _Trained:
+    network, mask = plain_conv_unet(), _mask(shape)
+    loss = DiceCELoss(softmax=True, to_onehot_y=True, batch=True)
+    return network.train(), lambda image: loss(network(image), mask)
+
+
+def _config() -> ConfigParser:
+    """The bundle's training on a CPU."""
+    configs = bundle_configs("lung_ct_nodule_segmentation")
+    config = ConfigParser(merged_config([configs / "common.yaml", configs / "train.yaml"]))
+    config["device"] = "$torch.device('cpu')"
+    return config
+
+
+def _mask(shape: Sequence[int]) -> torch.Tensor:
+    """A nodule of 8 x 8 x 8 voxels in each patch, ``(BATCH_SIZE, 1, *shape)``."""
+    mask = torch.zeros(BATCH_SIZE, 1, *shape)
+    mask[:, :, 4:12, 4:12, 4:12] = 1
+    return mask
+
+
+if __name__ == "__main__":
+    main()
