@@ -73,7 +73,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.jobs < 1:
         parser.error(f"--jobs must be 1 or more, got {options.jobs}")
-    settings = {} if options.epochs is None else {"max_epochs": options.epochs}
+    settings = {} if options.epochs is None else {"max_epochs": options.epochs, "val_interval": 1}
     runs = fold_runs(options.cubes, options.output, options.folds, settings)
     begun = [run.folder for run in runs if run.folder.exists()]
     if begun and not options.resume:

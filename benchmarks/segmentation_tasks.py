@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor, list_data_collate
 from monai.inferers.inferer import Inferer
 from monai.networks.utils import eval_mode
-from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, SpatialCropd
+from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Spacingd, SpatialCropd
 from monai.utils.type_conversion import convert_to_dst_type
 from numpy.typing import NDArray
 
@@ -27,8 +27,9 @@ from benchmarks.spleen_bundle import (
 )
 from benchmarks.wall_and_cpu import wall_and_cpu_s
 from bundles.bundle_config import config_files, merged_config
+from handlers import batch_of_one
 from networks import logits_to_scan
-from transforms import CropToLungsd
+from transforms import CropToLungsd, ResampleAxesd
 
 BUNDLE = "lung_ct_nodule_segmentation"
 _ARRAY = "mask.npy"
@@ -135,6 +136,10 @@ def spleen_on_our_grid(job: Job) -> Seconds:
             stop = corner + torch.tensor(crop.shape[1:])
             # MONAI's own inverse does not know ours.
             transform = SpatialCropd("image", roi_start=corner.tolist(), roi_end=stop.tolist())
+        elif isinstance(transform, ResampleAxesd):
+            transform = Spacingd(
+                "image", transform.spacing_mm, mode="bilinear", padding_mode="border"
+            )
         steps.append(transform)
     return _spleen_field_s(job, Compose(steps))
 
@@ -149,7 +154,7 @@ def step_seconds(job: Job) -> dict[str, Seconds]:
         sample = transform(sample)
         seconds[type(transform).__name__] = wall_and_cpu_s() - start
     start = wall_and_cpu_s()
-    batch = list_data_collate([sample])
+    batch = batch_of_one([sample])
     seconds["batch"] = wall_and_cpu_s() - start
     del sample
     prediction = FieldInferer(job.field, _our_prediction)(batch["image"], torch.nn.Identity())

@@ -47,23 +47,26 @@ class StepTimer:
 
 
 class TrainingClock:
-    """Handler that writes a trainer's :class:`TrainingTime` as JSON when its epoch ends.
+    """Handler that writes a trainer's :class:`TrainingTime` as JSON whenever an epoch ends.
 
-    To be listed before the handlers whose work is not to count, such as the validation.
+    Of several epochs it tells of the last. To be listed before the handlers whose work is not to
+    count, such as the validation.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
 
     def attach(self, engine: Engine) -> None:
-        """Follow the trainer ``engine``, which runs one epoch."""
-        engine.add_event_handler(Events.GET_BATCH_STARTED(once=1), self._start)
+        """Follow the trainer ``engine``."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._step)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
-    def _start(self, engine: Engine) -> None:
-        timer = StepTimer()
-        engine.add_event_handler(Events.ITERATION_COMPLETED, timer.step)
-        self._timer = timer
+    def _start(self) -> None:
+        self._timer = StepTimer()
+
+    def _step(self) -> None:
+        self._timer.step()
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def draw_detections(items: Sequence[Mapping[str, Any]], predictions: Path, path:
     figure = Figure(figsize=(4.2 * COLUMNS, 3.9 * rows), facecolor="black")
     panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
     results = predicted_scans(predictions)
-    for axis, item in zip(panels, items, strict=False):
+    for item, axis in zip(items, panels, strict=False):
         findings = results[item["image"]]["findings"]
         largest = max(item["boxes"], key=lambda box: sum(box[3:]))
         boxes = [(box, NODULE) for box in item["boxes"]]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cohorts.mammogram_phantom import MammogramSettings, make_mammograms
     from cohorts.nlst import read_nlst_boxes
     from cohorts.nlst_participants import NlstParticipants
+    from cohorts.patch_cache_dataset import PatchCacheDataset
     from cohorts.phantom import make_cohort
     from cohorts.phantom_plan import CohortSettings
     from cohorts.phantom_scan import PhantomScan, render_scan
@@ -36,6 +37,7 @@ __all__ = [
     "Luna16",
     "MammogramSettings",
     "NlstParticipants",
+    "PatchCacheDataset",
     "PhantomScan",
     "ReadableScans",
     "ReaderAgreement",
@@ -67,6 +69,7 @@ _HOMES = {
     "Luna16": "luna16",
     "MammogramSettings": "mammogram_phantom",
     "NlstParticipants": "nlst_participants",
+    "PatchCacheDataset": "patch_cache_dataset",
     "PhantomScan": "phantom_scan",
     "ReadableScans": "readable_scans",
     "ReaderAgreement": "lidc_agreement",

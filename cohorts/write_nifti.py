@@ -31,4 +31,4 @@ def write_nifti(array: NDArray[Any], affine: NDArray[np.float64], path: Path) ->
         part.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=1, fileobj=raw, mtime=0) as packed,
     ):
-        packed.write(image.to_bytes())
+        image.to_stream(packed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from handlers.attention_map import AttentionPeak, attention_map, attention_peak
+from handlers.batch_of_one import batch_of_one
 from handlers.detection_evaluation import DetectionEvaluation
 from handlers.detection_pictures import DetectionPictures
 from handlers.detection_report import DetectionReport
@@ -50,6 +51,7 @@ __all__ = [
     "TrainingCurves",
     "attention_map",
     "attention_peak",
+    "batch_of_one",
     "draw_curves",
     "reliability_picture",
     "three_planes",

@@ -31,8 +31,9 @@ class SegmentationEvaluation:
     - ``evaluation.json``: the engine's metrics, such as those of `NoduleSegmentation`, counts, and
       :func:`metrics.nodule_values` by size of nodule
     - ``per_scan.csv``: of each scan its counts and volumes, the ``dice`` of its whole mask and
-      ``summed_dice``, the sum over its nodules, which over the sum of ``nodules`` is the mean;
-      nodules, found ones and ``summed_dice`` also by size
+      ``summed_dice``, the sum over its nodules, which over the sum of ``nodules`` is the mean, and
+      ``summed_dice_found`` over the found ones; nodules, found ones and ``summed_dice`` also by
+      size
     - ``nodules.csv``: of each true nodule the fields of :class:`metrics.SegmentedNodule`
     - ``nodules.png``, where there is a nodule: Dice against diameter, and predicted against true
       volume

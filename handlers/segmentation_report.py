@@ -97,7 +97,10 @@ class SegmentationReport:
                 scan_affine=scan.affine,
                 scan_shape=scan.shape[1:],
             )
-            found = measured_nodules(scan, mask.amax(dim=0).numpy())
+            # Of a single class there is nothing to join, and a scan is large.
+            mask = mask[0] if len(mask) == 1 else mask.amax(dim=0)
+            found = measured_nodules(scan, mask.numpy())
+            del mask
             entry = self._write(found, scan=scan, name=name, folder=folder)
             rows = self._rows + [_row(name, nodule) for nodule in found.numbers]
             self._write_table(folder, rows)

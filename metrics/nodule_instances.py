@@ -14,6 +14,7 @@ from metrics.check_scans import BoolArray
 # The volume of a sphere of 3 mm, the smallest nodule that LIDC's readers outlined
 # (Armato et al., Med Phys 38:915, 2011).
 SPECK_MM3 = 3**3 * np.pi / 6
+MOST_INSTANCES = 2**16 - 1  # what uint16 can number; only noise has as many
 
 
 class NoduleInstances(NamedTuple):
@@ -29,7 +30,8 @@ class NoduleInstances(NamedTuple):
 def nodule_instances(mask: npt.ArrayLike, spacing_mm: npt.ArrayLike) -> NoduleInstances:
     """Connected components of a mask; voxels that share a corner belong together.
 
-    Components under 14.1 mm3, the volume of a sphere of 3 mm, are specks and dropped.
+    Components under 14.1 mm3, the volume of a sphere of 3 mm, are specks and dropped, and so are
+    all but the 65,535 largest.
 
     Args:
         mask: ``(H, W, D)`` of 0 and 1.
@@ -50,7 +52,7 @@ def nodule_instances(mask: npt.ArrayLike, spacing_mm: npt.ArrayLike) -> NoduleIn
     voxels = np.asarray(statistics["voxel_counts"], dtype=np.int64)
     voxels[0] = 0
     order = np.argsort(-voxels, kind="stable")
-    kept = order[voxels[order] * spacing.prod() >= SPECK_MM3]
+    kept = order[voxels[order] * spacing.prod() >= SPECK_MM3][:MOST_INSTANCES]
     boxes = []
     for number, component in enumerate(kept.tolist(), start=1):
         box = statistics["bounding_boxes"][component]

@@ -11,6 +11,7 @@ from transforms.boxes_to_voxels import (
     boxes_to_voxels,
     boxes_to_world,
 )
+from transforms.cached_volumes import CachedVolumesd
 from transforms.check_boxes import CheckBoxesd, check_boxes
 from transforms.check_geometry import CheckGeometryd, check_geometry
 from transforms.check_mask import CheckMaskd, check_mask
@@ -25,15 +26,22 @@ from transforms.keep_affine import KeepAffined
 from transforms.load_mask import LoadMaskd, load_mask
 from transforms.load_scan import LoadScand, load_scan
 from transforms.lung_side_mask import LungSideMaskd, lung_side_mask
+from transforms.pad_stored import PadStoredd
+from transforms.read_stored import ReadStoredd
+from transforms.resample_axes import ResampleAxesd, resample_axes
 from transforms.resample_mask import ResampleMaskd, resample_mask
+from transforms.scale_window import ScaleWindowd, scale_window
 from transforms.scan_error import ScanError
 from transforms.segment_lungs import segment_lungs
+from transforms.share_item import ShareItemd
+from transforms.stored_volume import StoredVolume, compressed_volume, crop_volume
 from transforms.yearly_risk import YearlyRiskd, yearly_risk
 
 __all__ = [
     "BoxDistanceMapd",
     "BoxesToMaskd",
     "BoxesToVoxelsd",
+    "CachedVolumesd",
     "CheckBoxesd",
     "CheckGeometryd",
     "CheckMaskd",
@@ -47,8 +55,14 @@ __all__ = [
     "LoadMaskd",
     "LoadScand",
     "LungSideMaskd",
+    "PadStoredd",
+    "ReadStoredd",
+    "ResampleAxesd",
     "ResampleMaskd",
+    "ScaleWindowd",
     "ScanError",
+    "ShareItemd",
+    "StoredVolume",
     "YearlyRiskd",
     "attention_to_scan",
     "boxes_ras_lps",
@@ -59,6 +73,8 @@ __all__ = [
     "check_geometry",
     "check_mask",
     "check_side",
+    "compressed_volume",
+    "crop_volume",
     "distance_to_boxes",
     "downsample_mask",
     "empty_mask",
@@ -67,7 +83,9 @@ __all__ = [
     "load_mask",
     "load_scan",
     "lung_side_mask",
+    "resample_axes",
     "resample_mask",
+    "scale_window",
     "segment_lungs",
     "yearly_risk",
 ]

@@ -18,6 +18,11 @@ def body_half_mask(ct: MetaTensor, side: str) -> MetaTensor:
     Returns:
         uint8 ``(1, H, W, D)`` with the same affine.
     """
+    return on_scan_grid(coarse_body_half(ct, side), ct)
+
+
+def coarse_body_half(ct: MetaTensor, side: str) -> MetaTensor:
+    """As :func:`body_half_mask`, uint8 ``(1, h, w, d)`` on the coarse grid of about 4 mm."""
     if side not in ("left", "right", "both"):
         raise ValueError(f"side must be left, right or both, got {side!r}")
     coarse = coarse_ct(ct)
@@ -25,4 +30,4 @@ def body_half_mask(ct: MetaTensor, side: str) -> MetaTensor:
     offset = (np.arange(len(body)) - coarse.midline_voxel)[:, None, None]
     if side != "both":
         body &= (offset < 0) if side == "left" else (offset > 0)
-    return on_scan_grid(coarse.in_scan_axes(body.astype(np.uint8), ct), ct)
+    return coarse.in_scan_axes(body.astype(np.uint8), ct)

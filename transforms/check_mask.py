@@ -15,18 +15,20 @@ from transforms.scan_error import ScanError, scan_name
 SHOWN_LABELS = 10  # of a mask that holds others, such as one that is no label map
 
 
-def check_mask(mask: MetaTensor, instances: Sequence[int] | None, *, boxes: int = 0) -> None:
-    """Refuse a mask with other instances than those listed.
+def check_mask(
+    mask: MetaTensor, instances: Sequence[int] | None, *, boxes: int | None = None
+) -> None:
+    """Refuse a mask with other instances than those listed, or with nodules that have no box.
 
     Args:
         mask: instance labels ``(1, *spatial)``, 0 the background.
         instances: the labels listed, in any order; None where no one
             listed them, and any label will do.
-        boxes: how many boxes are listed.
+        boxes: how many boxes are listed; None where no one listed boxes either.
 
     Raises:
-        ScanError: a label that is not listed, a listed one without a voxel, or an empty mask
-            where boxes are listed.
+        ScanError: a label that is not listed, a listed one without a voxel, or, where only boxes
+            are listed, a mask that is empty though there are some, or is not though there is none.
     """
     found = [label for label in torch.unique(mask.as_tensor()).tolist() if label != 0]
     if instances is None:
@@ -34,6 +36,12 @@ def check_mask(mask: MetaTensor, instances: Sequence[int] | None, *, boxes: int 
             raise ScanError(
                 f"{scan_name(mask)}: the mask must hold the nodules of the {boxes} boxes that the "
                 f"datalist lists, got only 0"
+            )
+        if boxes == 0 and found:
+            # A training would never be shown them: its patches are drawn round boxes.
+            raise ScanError(
+                f"{scan_name(mask)}: a mask with nodules must have their boxes in the datalist, "
+                f"got {_listed([0, *found])} and no box"
             )
         return
     if found != sorted(instances):
@@ -52,7 +60,8 @@ class CheckMaskd(MapTransform):
     """Dictionary form of :func:`check_mask`, for the mask before it is cropped or resampled.
 
     Instances are those of the ``nodules`` of a sample, ``[{"instance": 1, ...}, ...]``, numbered
-    from 1 where they have no ``instance``; a sample without the key may hold any label.
+    from 1 where they have no ``instance``; a sample without the key may hold any label, if it has
+    boxes where it has labels.
     """
 
     def __init__(
@@ -72,6 +81,7 @@ class CheckMaskd(MapTransform):
         instances = None
         if nodules is not None:
             instances = [one.get("instance", number) for number, one in enumerate(nodules, start=1)]
+        boxes = sample.get(self.box_key)
         for key in self.key_iterator(sample):
-            check_mask(sample[key], instances, boxes=len(sample.get(self.box_key, [])))
+            check_mask(sample[key], instances, boxes=None if boxes is None else len(boxes))
         return sample

@@ -85,10 +85,24 @@ def on_scan_grid(coarse: MetaTensor, ct: MetaTensor) -> MetaTensor:
     """Labels ``(1, h, w, d)`` of the coarse grid on the scan's ``(1, H, W, D)``, nearest cell."""
     labels = coarse.as_tensor()
     for axis, size in enumerate(ct.shape[1:], start=1):
-        # The centre of voxel i, at i + 1/2 of size, lies in cell floor((i + 1/2) * cells / size).
-        doubled = (2 * torch.arange(size) + 1) * labels.shape[axis]
-        labels = labels.index_select(axis, doubled.div(2 * size, rounding_mode="floor"))
+        cells = _nearest_cells(size, labels.shape[axis])
+        labels = labels.index_select(axis, cells.to(labels.device))
     return derived_volume(labels.to(ct.device), ct.affine, ct)
+
+
+def voxels_of_cells(first: int, last: int, *, voxels: int, cells: int) -> tuple[int, int]:
+    """First and past-the-last voxel along an axis whose nearest cell is one of first to last.
+
+    None of ``cells`` is without a voxel, as long as there are no more cells than ``voxels``.
+    """
+    nearest = _nearest_cells(voxels, cells)
+    inside = torch.nonzero((nearest >= first) & (nearest <= last)).flatten()
+    return int(inside[0]), int(inside[-1]) + 1
+
+
+def _nearest_cells(voxels: int, cells: int) -> torch.Tensor:
+    """The centre of voxel i, at i + 1/2 of n, lies in cell floor((i + 1/2) * cells / n)."""
+    return ((2 * torch.arange(voxels) + 1) * cells).div(2 * voxels, rounding_mode="floor")
 
 
 def _enclosed_air(hu: np.ndarray) -> np.ndarray:

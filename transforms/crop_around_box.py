@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Randomizable, SpatialCrop
+from monai.transforms import MapTransform, Randomizable
 
 from transforms.boxes_to_voxels import boxes_to_voxels, is_centre_inside
 from transforms.labelled_boxes import box_table
 from transforms.scan_error import ScanError, scan_name
+from transforms.stored_volume import crop_volume
 
 
 class CropAroundBoxd(Randomizable, MapTransform):
@@ -23,7 +24,8 @@ class CropAroundBoxd(Randomizable, MapTransform):
     without a box, from all places in the image. Boxes in world mm stay as they are.
 
     Args:
-        keys: volumes ``(C, *spatial)`` to crop, the image among them.
+        keys: volumes ``(C, *spatial)`` to crop, the image among them; of a :class:`StoredVolume`
+            no more than the patch is read.
         patch_shape: voxels along every axis.
         positive_share: probability that a box is asked for, 0 to 1.
         image_key: whose grid the patch is on.
@@ -55,9 +57,8 @@ class CropAroundBoxd(Randomizable, MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         sample = dict(data)
         start = self._random_start(sample[self.image_key], sample[self.box_key])
-        crop = SpatialCrop(roi_start=start, roi_end=start + self.patch_shape)
         for key in self.key_iterator(sample):
-            sample[key] = crop(sample[key])
+            sample[key] = crop_volume(sample[key], start, start + self.patch_shape)
         return sample
 
     def _random_start(self, image: MetaTensor, boxes_mm: Any) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,9 +13,11 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, SpatialCrop
 from nibabel.orientations import io_orientation
 
-from transforms.body_half_mask import body_half_mask
+from transforms.body_half_mask import coarse_body_half
+from transforms.coarse_ct import voxels_of_cells
 from transforms.find_lungs import find_lungs
 from transforms.scan_error import scan_name
+from transforms.segment_lungs import segment_lungs
 from transforms.separate_lungs import LEFT, RIGHT
 
 SMALLEST_LUNG_SHARE = 0.25  # of the other lung's volume
@@ -31,35 +33,40 @@ def lungs_box(lungs: MetaTensor, image: MetaTensor) -> list[tuple[int, int]]:
     whole left-right extent; where both are missing, the whole scan. Either leaves a warning.
 
     Args:
-        lungs: ``(1, H, W, D)``, 1 the patient's left and 2 the right lung.
-        image: the CT ``(1, H, W, D)`` in HU on the same grid.
+        lungs: ``(1, h, w, d)``, 1 the patient's left and 2 the right lung, on the image's grid or
+            a coarser one of the same field.
+        image: the CT ``(1, H, W, D)`` in HU.
     """
     labels = lungs.as_tensor()[0]
-    voxels = {"left": int((labels == LEFT).sum()), "right": int((labels == RIGHT).sum())}
-    smaller, larger = sorted(voxels, key=voxels.__getitem__)
-    if voxels[larger] == 0:
+    cells = {"left": int((labels == LEFT).sum()), "right": int((labels == RIGHT).sum())}
+    smaller, larger = sorted(cells, key=cells.__getitem__)
+    if cells[larger] == 0:
         logger.warning("%s: no lungs found, the whole scan is kept", scan_name(image))
-        return [(0, size) for size in labels.shape]
-    box = _extents(labels > 0)
-    if voxels[smaller] < SMALLEST_LUNG_SHARE * voxels[larger]:
+        return [(0, size) for size in image.shape[1:]]
+    box = _extents(labels, image.shape[1:])
+    if cells[smaller] < SMALLEST_LUNG_SHARE * cells[larger]:
         logger.warning(
             "%s: the %s lung has %.0f %% of the other's volume, the body's full width is kept",
             scan_name(image),
             smaller,
-            100 * voxels[smaller] / voxels[larger],
+            100 * cells[smaller] / cells[larger],
         )
         left_right = int(np.argwhere(io_orientation(image.affine.cpu().numpy())[:, 0] == 0)[0, 0])
-        body = body_half_mask(image, "both").as_tensor()[0]
-        box[left_right] = _extents((body > 0) | (labels > 0))[left_right]
+        body = coarse_body_half(image, "both").as_tensor()[0]
+        if body.any():
+            start, stop = _extents(body, image.shape[1:])[left_right]
+            box[left_right] = min(start, box[left_right][0]), max(stop, box[left_right][1])
     return box
 
 
-def _extents(mask: torch.Tensor) -> list[tuple[int, int]]:
+def _extents(labels: torch.Tensor, shape: Sequence[int]) -> list[tuple[int, int]]:
+    """Where a map of the field of ``shape`` voxels is above 0, in voxels along each axis."""
+    found = labels > 0
     box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        found = torch.nonzero(mask.amax(dim=others)).flatten().tolist()
-        box.append((found[0], found[-1] + 1))
+    for axis, (voxels, cells) in enumerate(zip(shape, found.shape, strict=True)):
+        others = tuple(other for other in range(found.ndim) if other != axis)
+        inside = torch.nonzero(found.amax(dim=others)).flatten().tolist()
+        box.append(voxels_of_cells(inside[0], inside[-1], voxels=voxels, cells=cells))
     return box
 
 
@@ -97,7 +104,9 @@ class CropToLungsd(MapTransform):
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         sample = dict(data)
         image = sample[self.image_key]
-        lungs = find_lungs(image, sample.get(self.lungs_key))
+        given = sample.get(self.lungs_key)
+        # Of lungs found from HU the coarse map says as much of the box, and takes no time.
+        lungs = segment_lungs(image) if given is None else find_lungs(image, given)
         start, stop = np.array(lungs_box(lungs, image)).T
         spacing_mm = image.affine[:3, :3].norm(dim=0).cpu().numpy()
         margin = np.ceil(self.margin_mm / spacing_mm).astype(int)

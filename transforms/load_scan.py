@@ -19,7 +19,7 @@ LOWEST_HU, HIGHEST_HU = -32768.0, 32767.0
 HU_SCALE_PROOF = -500.0  # values on both sides of it show that they are HU
 
 
-def load_scan(path: str | Path, spatial_dims: int = 3) -> MetaTensor:
+def load_scan(path: str | Path, spatial_dims: int = 3, *, keep_int16: bool = False) -> MetaTensor:
     """Reads a chest CT in HU (3D) or a single image (2D) and checks it.
 
     Spacing comes from the affine and slice positions only. In 3D the values must be HU: within
@@ -29,15 +29,16 @@ def load_scan(path: str | Path, spatial_dims: int = 3) -> MetaTensor:
     Args:
         path: NIfTI, MetaImage or DICOM series folder; in 2D also a single DICOM file.
         spatial_dims: 3 or 2.
+        keep_int16: leaves HU that a NIfTI holds as plain int16 as they are, at half the memory.
 
     Returns:
-        Float32 ``(1, H, W, D)`` or ``(1, H, W)`` with the affine from voxel to RAS mm, and the
-        same few metadata whatever the format.
+        Float32 (or int16) ``(1, H, W, D)`` or ``(1, H, W)`` with the affine from voxel to RAS mm,
+        and the same few metadata whatever the format.
 
     Raises:
         ScanError: one sentence with file, rule and value.
     """
-    array, affine = read_volume(path, spatial_dims)
+    array, affine = read_volume(path, spatial_dims, keep_int16=keep_int16)
     if spatial_dims == 3:
         _check_hu(path, array)
     return as_metatensor(array, affine, path)
@@ -71,13 +72,19 @@ class LoadScand(MapTransform):
     """Dictionary form of :func:`load_scan`: replaces a path by its scan."""
 
     def __init__(
-        self, keys: KeysCollection, spatial_dims: int = 3, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        spatial_dims: int = 3,
+        allow_missing_keys: bool = False,
+        *,
+        keep_int16: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.spatial_dims = spatial_dims
+        self.keep_int16 = keep_int16
 
     def __call__(self, data: Mapping[Any, Any]) -> dict[Any, Any]:
         sample = dict(data)
         for key in self.key_iterator(sample):
-            sample[key] = load_scan(sample[key], self.spatial_dims)
+            sample[key] = load_scan(sample[key], self.spatial_dims, keep_int16=self.keep_int16)
         return sample

@@ -10,19 +10,30 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from monai.data import ITKReader
+from nibabel.arrayproxy import ArrayProxy
 
 from transforms.read_dicom import read_dicom
 from transforms.scan_error import ScanError
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
 METAIMAGE_SUFFIXES = (".mhd", ".mha")
+# Slices read at a time, and columns of them turned at a time: what is turned stays in the cache.
+SLICES, COLUMNS = 32, 16
 
 
-def read_volume(path: str | Path, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:
+def read_volume(
+    path: str | Path, spatial_dims: int, *, keep_int16: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Reads a NIfTI, a MetaImage, a DICOM series folder or, in 2D, one DICOM file.
 
+    Args:
+        path: of the file or folder.
+        spatial_dims: 3 or 2.
+        keep_int16: leaves the values of a NIfTI of int16 without slope and intercept as they are,
+            at half the memory.
+
     Returns:
-        Float32 array of ``spatial_dims`` axes and its 4x4 affine from voxel to RAS mm.
+        Float32 (or int16) array of ``spatial_dims`` axes and its 4x4 affine from voxel to RAS mm.
 
     Raises:
         ScanError: missing, unreadable or cut-off file, other number of axes, NaN or infinite
@@ -39,7 +50,7 @@ def read_volume(path: str | Path, spatial_dims: int) -> tuple[np.ndarray, np.nda
     elif name.endswith(NIFTI_SUFFIXES + METAIMAGE_SUFFIXES):
         with must_be_complete(path):
             if name.endswith(NIFTI_SUFFIXES):
-                array, affine = _read_nifti(path, spatial_dims)
+                array, affine = _read_nifti(path, spatial_dims, keep_int16)
             else:
                 array, affine = _read_metaimage(path)
     else:
@@ -67,7 +78,7 @@ def must_be_complete(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _read_nifti(path: Path, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:
+def _read_nifti(path: Path, spatial_dims: int, keep_int16: bool) -> tuple[np.ndarray, np.ndarray]:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rb") as stream:
         # nibabel silently turns a zero voxel size into 1 mm, so it is read before that.
@@ -77,12 +88,33 @@ def _read_nifti(path: Path, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:
         raise ScanError(
             f"{path}: spacing must be above zero and finite, got {_listed(spacing_mm)} mm"
         )
-    image = nib.nifti1.load(path)
+    # Left open, a compressed file is unpacked once, however many parts it is read in.
+    image = nib.Nifti1Image.from_filename(path, keep_file_open=True)
     codes = int(header["sform_code"]), int(header["qform_code"])
     # Without either nibabel makes up an affine, and left and right would be a guess.
     if spatial_dims == 3 and codes == (0, 0):
         raise ScanError(f"{path}: sform or qform must be set, got codes 0 and 0")
-    return np.asarray(image.dataobj, np.float32), np.asarray(image.affine, float)
+    values = image.dataobj
+    plain = values.dtype.newbyteorder("=") == np.int16 and (values.slope, values.inter) == (1, 0)
+    dtype = np.int16 if keep_int16 and plain else np.float32
+    return _in_c_order(values, dtype), np.asarray(image.affine, float)
+
+
+def _in_c_order(values: ArrayProxy, dtype: type[np.generic]) -> np.ndarray:
+    """A file's values with the last axis the fastest, while the file has the first as such.
+
+    Turned as a whole they would wait for memory at every voxel, several times as long.
+    """
+    if len(values.shape) < 3 or any(size != 1 for size in values.shape[3:]):
+        return np.asarray(values, dtype)
+    array = np.empty(values.shape, dtype)
+    for first in range(0, values.shape[2], SLICES):
+        slices = slice(first, first + SLICES)
+        part = values[:, :, slices]
+        for column in range(0, values.shape[1], COLUMNS):
+            columns = slice(column, column + COLUMNS)
+            array[:, columns, slices] = part[:, columns]
+    return array
 
 
 def _read_metaimage(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -112,8 +144,8 @@ def _check(path: Path, array: np.ndarray, affine: np.ndarray, spatial_dims: int)
             f"between unit axes"
         )
     # The sum of float32 values is finite when all of them are, and costs no second array.
-    bad = 0 if np.isfinite(array.sum(dtype=np.float64)) else int((~np.isfinite(array)).sum())
-    if bad:
+    if array.dtype != np.int16 and not np.isfinite(array.sum(dtype=np.float64)):
+        bad = int((~np.isfinite(array)).sum())
         raise ScanError(f"{path}: all values must be finite, got {bad} NaN or infinite ones")
 
 

@@ -107,7 +107,7 @@ def test_windows_and_tiles_agree_where_both_see_enough(setting: Setting) -> None
 
 def test_steps_are_those_of_the_inference(setting: Setting) -> None:
     steps = step_seconds(setting.job(ours_without_network))
-    assert list(steps)[:3] == ["LoadScand", "CopyItemsd", "CropToLungsd"]
+    assert list(steps)[:3] == ["LoadScand", "ShareItemd", "CropToLungsd"]
     assert list(steps)[-1] == "report"
     assert all((seconds >= 0).all() for seconds in steps.values())
     assert setting.mask(ours_without_network).any()

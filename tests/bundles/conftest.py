@@ -91,6 +91,34 @@ def trained_detector(
         yield folder
 
 
+@pytest.fixture(scope="session")
+def segmenter_settings() -> list[str]:
+    """What makes the nodule-segmentation bundle train in seconds."""
+    settings = (
+        "spacing_mm=[6, 6, 6]",
+        "tile_shape=[32, 32, 32]",
+        "tile_stride=[2, 2, 2]",
+        "tile_margin=[8, 8, 8]",
+        "patch_shape=[24, 24, 24]",
+        "patches_per_scan=2",
+        "val_interval=1",
+        "cache_workers=0",
+        "network_def::channels=[4, 8]",
+        "network_def::strides=[1, 2]",
+    )
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def trained_segmenter(
+    tmp_path_factory: pytest.TempPathFactory, datalist: Path, segmenter_settings: list[str]
+) -> Iterator[Path]:
+    """A folder in which the nodule-segmentation bundle has been trained for two epochs."""
+    folder = tmp_path_factory.mktemp("trained_segmenter")
+    with _trained_in(folder, "lung_ct_nodule_segmentation", datalist, segmenter_settings):
+        yield folder
+
+
 @contextmanager
 def _trained_in(folder: Path, bundle: str, datalist: Path, settings: list[str]) -> Iterator[None]:
     """Trains for two epochs; in the block ``folder`` has the runs and the tracking store."""

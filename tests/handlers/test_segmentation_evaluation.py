@@ -140,6 +140,7 @@ def test_each_scan_by_hand(tmp_path):
         "false_components": [1, 0, 0],
         "dice": [2 * 384 / (576 + 484), 1, math.nan],
         "summed_dice": [dice, 1, 0],
+        "summed_dice_found": [dice, 1, 0],
         "volume_mm3": [576, 64, 0],
         "predicted_mm3": [484, 64, 0],
         "false_mm3": [100, 0, 0],

@@ -45,6 +45,15 @@ def test_specks_go_by_volume() -> None:
     assert len(nodule_instances(mask, (1, 1, 1.25)).boxes) == 1
 
 
+def test_of_more_than_the_labels_can_number_the_largest_stay() -> None:
+    mask = np.zeros((82, 82, 82), dtype=bool)
+    mask[::2, ::2, ::2] = True
+    mask[-2:, -2:, -2:] = True  # the last one is the largest
+    labels, boxes = nodule_instances(mask, (3, 3, 3))
+    assert mask.sum() - 7 > 65_535 == len(boxes) == labels.max()
+    assert boxes[0] == (slice(80, 82),) * 3
+
+
 def test_an_empty_mask_has_none() -> None:
     labels, boxes = nodule_instances(np.zeros((4, 5, 6), dtype=bool), (1, 1, 1))
     assert boxes == ()

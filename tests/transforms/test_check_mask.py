@@ -54,9 +54,17 @@ def test_another_set_of_instances_is_refused(
 
 def test_without_a_list_of_nodules_any_label_will_do_but_none_where_there_are_boxes() -> None:
     for labels in ((), (1,), (7, 3)):
-        CheckMaskd()({"mask": _mask(*labels), "boxes": []})
         CheckMaskd()({"mask": _mask(*labels)})
+    CheckMaskd()({"mask": _mask(), "boxes": []})
     CheckMaskd()({"mask": _mask(9), "boxes": [[0.0] * 6]})
     sentence = r"a\.nii\.gz: the mask must hold the nodules of the 2 boxes .*, got only 0"
     with pytest.raises(ScanError, match=sentence):
         CheckMaskd()({"mask": _mask(), "boxes": [[0.0] * 6] * 2})
+
+
+def test_a_nodule_that_no_patch_would_be_drawn_round_is_refused() -> None:
+    sentence = (
+        r"^masks/a\.nii\.gz: a mask with nodules must have their boxes .* 0, 3, 7 and no box$"
+    )
+    with pytest.raises(ScanError, match=sentence):
+        CheckMaskd()({"mask": _mask(7, 3), "boxes": []})

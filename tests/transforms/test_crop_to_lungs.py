@@ -9,7 +9,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from transforms import CropToLungsd, ScanError
+from transforms import CropToLungsd, ScanError, find_lungs, segment_lungs
+from transforms.crop_to_lungs import lungs_box
 
 
 def volume(array: np.ndarray, affine: np.ndarray) -> MetaTensor:
@@ -99,6 +100,22 @@ def test_lungs_of_unequal_size_are_cropped_as_they_are(
     found = np.argwhere(lungs > 0)
     assert out["image"].shape[1:] == tuple(found.max(axis=0) - found.min(axis=0) + 1)
     assert not caplog.text
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_the_coarse_map_gives_the_box_of_the_whole_one(chest: Any, missing: int) -> None:
+    # Voxels of 1.25 x 1.5 x 4 mm, so that a coarse cell holds about 3 x 2 x 1 of them.
+    sizes, parts = (301, 187, 64), (13, 11, 4)
+    picked = np.ix_(*(np.arange(size) * 4 // n for size, n in zip(sizes, parts, strict=True)))
+    hu = np.where(chest.lungs == missing, 30, chest.hu) if missing else chest.hu
+    image = volume(hu[picked], np.diag([1.25, 1.5, 4.0, 1.0]))
+    box = lungs_box(segment_lungs(image), image)
+    assert box == lungs_box(find_lungs(image), image)
+    whole = find_lungs(image)[0].numpy() > 0
+    for axis, (start, stop) in enumerate(box):
+        found = np.flatnonzero(whole.any(axis=tuple({0, 1, 2} - {axis})))
+        exact = (start, stop) == (found[0], found[-1] + 1)
+        assert exact if not (missing and axis == 0) else start < found[0] or stop > found[-1] + 1
 
 
 def test_no_lungs_keeps_the_whole_scan(caplog: pytest.LogCaptureFixture) -> None:
