@@ -76,6 +76,7 @@ def measured_nodules(scan: MetaTensor, mask: npt.NDArray[np.uint8]) -> MeasuredN
         affine[2, 2] = FLAT_MM
         mask = mask[..., None]
     found = nodule_instances(mask, np.linalg.norm(affine[:3, :3], axis=0))
+    del mask
     boxes = [box[:rank] for box in found.boxes]
     kind = np.uint8 if len(boxes) <= 255 else np.uint16
     # The first axis runs fastest, as in a NIfTI file, which is written twice as fast for it.

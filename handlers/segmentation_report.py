@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
@@ -91,16 +92,8 @@ class SegmentationReport:
         """
         _remove_files(folder, name)  # of an earlier run
         try:
-            mask = logits_to_scan(
-                prediction["logits"][0],
-                prediction["affine"],
-                scan_affine=scan.affine,
-                scan_shape=scan.shape[1:],
-            )
-            # Of a single class there is nothing to join, and a scan is large.
-            mask = mask[0] if len(mask) == 1 else mask.amax(dim=0)
-            found = measured_nodules(scan, mask.numpy())
-            del mask
+            # Given away unnamed: a whole scan's mask is large, and its labels are enough.
+            found = measured_nodules(scan, _mask(prediction, scan))
             entry = self._write(found, scan=scan, name=name, folder=folder)
             rows = self._rows + [_row(name, nodule) for nodule in found.numbers]
             self._write_table(folder, rows)
@@ -168,6 +161,19 @@ class SegmentationReport:
 
     def _write_table(self, folder: Path, rows: list[list[Any]]) -> None:
         write_table(folder / TABLE, ("name", "number", *PLACE_COLUMNS, *VALUE_COLUMNS), rows)
+
+
+def _mask(prediction: Mapping[str, Any], scan: MetaTensor) -> npt.NDArray[np.uint8]:
+    """Voxels ``(*spatial)`` of the scan, 1 where any class is found."""
+    mask = logits_to_scan(
+        prediction["logits"][0],
+        prediction["affine"],
+        scan_affine=scan.affine,
+        scan_shape=scan.shape[1:],
+    )
+    # Of a single class there is nothing to join.
+    joined: npt.NDArray[np.uint8] = (mask[0] if len(mask) == 1 else mask.amax(dim=0)).numpy()
+    return joined
 
 
 def _row(name: str, nodule: Mapping[str, Any]) -> list[Any]:

@@ -34,7 +34,12 @@ from transforms.scale_window import ScaleWindowd, scale_window
 from transforms.scan_error import ScanError
 from transforms.segment_lungs import segment_lungs
 from transforms.share_item import ShareItemd
-from transforms.stored_volume import StoredVolume, compressed_volume, crop_volume
+from transforms.stored_volume import (
+    StoredVolume,
+    compressed_volume,
+    crop_volume,
+    stored_regions,
+)
 from transforms.yearly_risk import YearlyRiskd, yearly_risk
 
 __all__ = [
@@ -87,5 +92,6 @@ __all__ = [
     "resample_mask",
     "scale_window",
     "segment_lungs",
+    "stored_regions",
     "yearly_risk",
 ]

@@ -16,7 +16,7 @@ from monai.data.utils import pickle_hashing
 from monai.transforms import Compose, MapTransform, RandomizableTrait
 
 from transforms.checked_entries import CheckedEntries
-from transforms.stored_volume import StoredVolume, compressed_volume
+from transforms.stored_volume import StoredVolume, compressed_volume, stored_regions
 
 _FORMAT = 1
 _RECORDS = "volumes.json"
@@ -85,6 +85,7 @@ class CachedVolumesd(MapTransform):
             files[_file_name(key)] = compressed_volume(volume)
             records[key] = {
                 "shape": list(volume.shape[1:]),
+                "regions": stored_regions(volume),
                 "dtype": str(volume.dtype).removeprefix("torch."),
                 "affine": volume.affine.tolist(),
                 "source": str(volume.meta.get("filename_or_obj", "")),
@@ -93,12 +94,11 @@ class CachedVolumesd(MapTransform):
 
 
 def _opened(entry: Path, key: str, record: Mapping[str, Any]) -> StoredVolume:
-    shape = tuple(record["shape"])
     return StoredVolume(
         path=entry / _file_name(key),
         affine=torch.tensor(record["affine"], dtype=torch.float64),
-        stored_shape=shape,
-        spatial_shape=shape,
+        spatial_shape=tuple(record["shape"]),
+        regions=tuple((tuple(start), tuple(stop)) for start, stop in record["regions"]),
         dtype=record["dtype"],
         source=record["source"],
     )

@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -94,7 +95,7 @@ def _read_nifti(path: Path, spatial_dims: int, keep_int16: bool) -> tuple[np.nda
     # Without either nibabel makes up an affine, and left and right would be a guess.
     if spatial_dims == 3 and codes == (0, 0):
         raise ScanError(f"{path}: sform or qform must be set, got codes 0 and 0")
-    values = image.dataobj
+    values = cast(ArrayProxy, image.dataobj)
     plain = values.dtype.newbyteorder("=") == np.int16 and (values.slope, values.inter) == (1, 0)
     dtype = np.int16 if keep_int16 and plain else np.float32
     return _in_c_order(values, dtype), np.asarray(image.affine, float)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import torch
 from monai.config import KeysCollection
@@ -32,7 +33,7 @@ def resample_axes(volume: MetaTensor, spacing_mm: Sequence[float]) -> MetaTensor
         Float32 ``(C, *new spatial)``, grid and affine those of Spacing.
     """
     rank = volume.ndim - 1
-    spacing = Spacing(pixdim=spacing_mm, mode="bilinear", padding_mode="border")
+    spacing: Any = Spacing(pixdim=spacing_mm, mode="bilinear", padding_mode="border")
     planned = spacing(volume, lazy=True)
     affine, shape = planned.peek_pending_affine(), planned.peek_pending_shape()
     old, new = square_affine(volume.affine, rank), square_affine(affine, rank)
@@ -41,7 +42,8 @@ def resample_axes(volume: MetaTensor, spacing_mm: Sequence[float]) -> MetaTensor
     sheared = (to_old[:-1, :-1] - steps.diag()).abs() @ torch.tensor(shape, dtype=torch.float64)
     same = max((steps - 1).abs().max(), shift.abs().max()) < SAME_WITHIN_VOXELS
     if sheared.max() > PARALLEL_WITHIN_VOXELS or (same and tuple(volume.shape[1:]) == tuple(shape)):
-        return spacing(volume)
+        whole: MetaTensor = spacing(volume)
+        return whole
     positions = [
         first + step * torch.arange(size, dtype=torch.float64)
         for first, step, size in zip(shift, steps, shape, strict=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from monai.transforms import SpatialCrop
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 
 from transforms.scan_error import ScanError
 
@@ -19,7 +21,11 @@ _CHUNK, _BLOCK = {2: 512, 3: 64}, {2: 64, 3: 16}
 # What is rounded to whole numbers must span more than a window's 0 to 1: it must be HU.
 _SMALLEST_SPAN_HU = 50.0
 
+# A label map of more labels than this has no regions of its own.
+_MOST_REGIONS = 1000
+
 Corner = Sequence[int] | NDArray[np.integer]
+Region = tuple[tuple[int, ...], tuple[int, ...]]  # first voxel and past the last
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,16 +37,16 @@ class StoredVolume:
     Attributes:
         path: written from :func:`compressed_volume`.
         affine: voxel to RAS mm, as the MetaTensor's that was stored.
-        stored_shape: ``(*spatial)`` in the file.
-        spatial_shape: ``(*spatial)``, no smaller; what lies beyond the file's end is ``fill``.
+        spatial_shape: ``(*spatial)``, the file's or larger.
+        regions: boxes, first voxel and past the last, that are in the file; all else is ``fill``.
         dtype: of what is read, such as float32.
         source: the file that it came from.
     """
 
     path: Path
     affine: torch.Tensor
-    stored_shape: tuple[int, ...]
     spatial_shape: tuple[int, ...]
+    regions: tuple[Region, ...]
     dtype: str
     source: str
     fill: float = 0
@@ -59,21 +65,19 @@ class StoredVolume:
 
     def padded(self, spatial_shape: Sequence[int], fill: float) -> StoredVolume:
         """The same, at least as large, with ``fill`` at the end of every axis; nothing is read."""
-        pairs = zip(self.spatial_shape, spatial_shape, strict=True)
-        larger = tuple(max(pair) for pair in pairs)
+        larger = tuple(np.maximum(self.spatial_shape, spatial_shape).tolist())
+        whole = ((0,) * len(larger), self.spatial_shape)
+        if fill != self.fill and self.regions != (whole,):
+            raise ValueError(
+                f"a label map or what is padded already must be padded with {self.fill}, got {fill}"
+            )
         return replace(self, spatial_shape=larger, fill=fill)
 
     def crop(self, start: Corner, stop: Corner) -> MetaTensor:
         """Voxels ``start`` to before ``stop``, cut to the volume as MONAI's SpatialCrop does."""
         first = np.clip(start, 0, self.spatial_shape)
         last = np.clip(stop, first, self.spatial_shape)
-        if (last <= self.stored_shape).all():
-            values = self._read(first, last).astype(self.dtype, copy=False)
-        else:
-            values = np.full(last - first, self.fill, self.dtype)
-            last = np.maximum(np.minimum(last, self.stored_shape), first)
-            if (first < last).all():
-                values[tuple(map(slice, last - first))] = self._read(first, last)
+        values = self._values(first, last)
         affine = self.affine.clone()
         rank = len(first)
         affine[:rank, -1] += affine[:rank, :rank] @ torch.as_tensor(first, dtype=affine.dtype)
@@ -83,13 +87,24 @@ class StoredVolume:
         """All of it."""
         return self.crop([0] * len(self.spatial_shape), self.spatial_shape)
 
-    def _read(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.generic]:
+    def _values(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> NDArray[np.generic]:
+        met = [(np.maximum(first, start), np.minimum(last, stop)) for start, stop in self.regions]
+        met = [(low, high) for low, high in met if (low < high).all()]
+        if len(met) == 1 and (met[0][0] == first).all() and (met[0][1] == last).all():
+            return self._open()[_slices(first, last)].astype(self.dtype, copy=False)
+        values = np.zeros(last - first, self.dtype)  # which, other than filling, touches no memory
+        if self.fill != 0:
+            values.fill(self.fill)
+        stored = self._open() if met else values
+        for low, high in met:
+            values[_slices(low - first, high - first)] = stored[_slices(low, high)]
+        return values
+
+    def _open(self) -> Any:
         import blosc2  # takes long to import, and most programs read no stored volume
 
         # One thread: whoever reads many patches has many workers.
-        stored = blosc2.open(str(self.path), mode="r", dparams={"nthreads": 1})
-        found: NDArray[np.generic] = stored[tuple(map(slice, first.tolist(), last.tolist()))]
-        return found
+        return blosc2.open(str(self.path), mode="r", dparams={"nthreads": 1})
 
 
 def compressed_volume(volume: MetaTensor) -> bytes:
@@ -132,11 +147,27 @@ def compressed_volume(volume: MetaTensor) -> bytes:
     return content
 
 
+def stored_regions(volume: MetaTensor) -> list[Region]:
+    """The boxes of a volume ``(1, *spatial)`` outside of which it is 0: one for each label.
+
+    A volume that is no label map, float or with values below 0, is one region.
+    """
+    values = volume.as_tensor().cpu().numpy()[0]
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > _MOST_REGIONS:
+        return [((0,) * values.ndim, tuple(values.shape))]
+    found = [box for box in find_objects(values.astype(np.int32)) if box is not None]
+    return [(tuple(s.start for s in box), tuple(s.stop for s in box)) for box in found]
+
+
 def crop_volume(volume: MetaTensor | StoredVolume, start: Corner, stop: Corner) -> torch.Tensor:
     """Voxels ``start`` to before ``stop`` of a volume in memory or, reading no more, on disk."""
     if isinstance(volume, StoredVolume):
         return volume.crop(start, stop)
     return SpatialCrop(roi_start=start, roi_end=stop)(volume)
+
+
+def _slices(first: NDArray[np.int64], last: NDArray[np.int64]) -> tuple[slice, ...]:
+    return tuple(map(slice, first.tolist(), last.tolist()))
 
 
 def _whole_hu(values: NDArray[np.floating], name: str) -> NDArray[np.int16]:

@@ -101,7 +101,7 @@ def test_a_training_from_the_disk_cache_is_the_same(datalist: Path, tmp_path: Pa
 
 def test_cubes_round_a_nodule_train_and_are_judged(tmp_path: Path) -> None:
     datalist = _write_cubes(tmp_path / "cubes", count=4)
-    settings = {"network_def::channels": [4, 8, 8, 8], "patches_per_scan": 1, "max_epochs": 1}
+    settings = {"network_def::channels": [4, 8, 8, 8], "patches_per_scan": 1, "val_interval": 1}
     _train(tmp_path / "run", datalist, ["nodule_cubes"], settings)
     (row,) = _json(tmp_path / "run" / "history.json")
     assert 0 < row["training"]["loss"] < 3

@@ -17,6 +17,7 @@ from transforms import (
     StoredVolume,
     compressed_volume,
     crop_volume,
+    stored_regions,
 )
 
 META = {"filename_or_obj": "scan.nii.gz"}
@@ -30,9 +31,9 @@ def hu_volume(shape: tuple[int, ...], affine: np.ndarray | None = None) -> MetaT
 
 def stored(volume: MetaTensor, path: Path) -> StoredVolume:
     path.write_bytes(compressed_volume(volume))
-    shape = tuple(volume.shape[1:])
+    shape, regions = tuple(volume.shape[1:]), tuple(stored_regions(volume))
     affine, dtype = volume.affine.clone(), str(volume.dtype).removeprefix("torch.")
-    return StoredVolume(path, affine, shape, shape, dtype, META["filename_or_obj"])
+    return StoredVolume(path, affine, shape, regions, dtype, META["filename_or_obj"])
 
 
 @pytest.mark.parametrize("shape", [(70, 90, 130), (64, 64, 64), (5, 3, 1), (600, 40)])
@@ -71,11 +72,37 @@ def test_a_voxel_stays_at_its_place_in_every_orientation(tmp_path: Path) -> None
 def test_labels_keep_their_type_and_an_empty_mask_takes_next_to_nothing(tmp_path: Path) -> None:
     mask = MetaTensor(torch.zeros((1, 100, 100, 100), dtype=torch.int16), torch.eye(4).double())
     disk = stored(mask, tmp_path / "a.b2nd")
-    assert disk.path.stat().st_size < 2000
+    assert disk.path.stat().st_size < 2000 and disk.regions == ()
     assert not disk.whole().any() and disk.whole().dtype == torch.int16
-    mask[0, 70:80, 5, 5] = 300
-    mask[0, 99, 99, 99] = 2
-    assert torch.equal(stored(mask, tmp_path / "b.b2nd").whole().as_tensor(), mask.as_tensor())
+
+
+def test_of_a_label_map_no_more_than_the_boxes_of_its_labels_is_read(tmp_path: Path) -> None:
+    mask = MetaTensor(torch.zeros((1, 60, 50, 40), dtype=torch.int16), torch.eye(4).double())
+    rng = np.random.default_rng(2)
+    for label in (1, 2, 300):
+        start = rng.integers(0, (40, 30, 20))
+        size = rng.integers(3, 20, 3)
+        box = tuple(map(slice, start, start + size))
+        mask[0][box] = torch.from_numpy(rng.integers(0, 2, size) * label).to(torch.int16)
+    mask[0, 59, 49, 39] = 5
+    disk = stored(mask, tmp_path / "a.b2nd")
+    assert len(disk.regions) == 4 and ((59, 49, 39), (60, 50, 40)) in disk.regions
+    assert torch.equal(disk.whole().as_tensor(), mask.as_tensor())
+    for _ in range(60):
+        start = rng.integers(0, (50, 40, 30))
+        stop = start + rng.integers(1, 30, 3)
+        patch = crop_volume(disk, start, stop)
+        expected = mask.as_tensor()[(slice(None), *map(slice, start, stop))]
+        assert torch.equal(patch.as_tensor(), expected) and patch.dtype == torch.int16
+    disk.path.unlink()
+    assert not disk.crop([57, 0, 0], [60, 3, 3]).any()
+    with pytest.raises(ValueError, match=r"a label map .* must be padded with 0, got -1"):
+        disk.padded((70, 50, 40), -1)
+
+
+def test_a_ct_of_integers_is_no_label_map() -> None:
+    volume = MetaTensor(torch.tensor([[[-1000, 3], [0, 40]]], dtype=torch.int16))
+    assert stored_regions(volume) == [((0, 0), (2, 2))]
 
 
 def test_padding_is_that_of_the_array_and_is_not_stored(tmp_path: Path) -> None:
@@ -83,6 +110,9 @@ def test_padding_is_that_of_the_array_and_is_not_stored(tmp_path: Path) -> None:
     sample = {"image": stored(volume, tmp_path / "a.b2nd")}
     padded = PadStoredd("image", (32, 32, 64), -1000)(sample)
     assert padded["image"].shape == (1, 32, 70, 64) and sample["image"].shape == volume.shape
+    assert padded["image"].padded((40, 1, 1), -1000).shape == (1, 40, 70, 64)
+    with pytest.raises(ValueError, match="must be padded with -1000, got 0"):
+        padded["image"].padded((40, 1, 1), 0)
     expected = np.pad(volume.numpy()[0], ((0, 12), (0, 0), (0, 34)), constant_values=-1000)
     np.testing.assert_array_equal(ReadStoredd("image")(padded)["image"].numpy()[0], expected)
     for start in ([0, 5, 0], [15, 0, 29], [20, 0, 0], [3, 3, 40]):
