@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from monai.inferers.inferer import Inferer
 from monai.utils.type_conversion import convert_to_tensor
-from torch.nn import functional as F  # noqa: N812
 
 from networks.box_ops import nms
+from networks.cut_tile import cut_tile
 from networks.decode_boxes import decode_boxes
 from networks.tile_grid import Tile, tile_grid
 
@@ -108,7 +108,7 @@ class TiledDetection(Inferer):
         jobs = list(itertools.product(range(len(scans)), tiles))
         for begin in range(0, len(jobs), self.tile_batch):
             batch = jobs[begin : begin + self.tile_batch]
-            images = torch.stack([_cut(scans[index], tile) for index, tile in batch])
+            images = torch.stack([cut_tile(scans[index], tile) for index, tile in batch])
             outputs = network(images, *args, **kwargs)
             decoded = self._decode(outputs, [tile for _, tile in batch])
             for (index, _), marks in zip(batch, decoded, strict=True):
@@ -146,16 +146,6 @@ class TiledDetection(Inferer):
         best = best[((centre >= 0) & (centre < centre.new_tensor(shape))).all(1)]
         kept = best[nms(boxes[best], scores[best], self.iou_threshold, self.max_boxes)]
         return boxes[kept], scores[kept]
-
-
-def _cut(scan: torch.Tensor, tile: Tile) -> torch.Tensor:
-    """A tile of a scan ``(C, *spatial)``, where it reaches past the scan with the last values."""
-    crop = scan[(slice(None), *(slice(span.start, span.stop) for span in tile))]
-    missing = [
-        span.stop - span.start - size for span, size in zip(tile, crop.shape[1:], strict=True)
-    ]
-    widths = [width for axis in reversed(missing) for width in (0, axis)]
-    return F.pad(crop, widths, mode="replicate") if any(missing) else crop
 
 
 def _cell_shape(tile: Tile, feature: Sequence[int]) -> list[int]:

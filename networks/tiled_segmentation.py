@@ -11,8 +11,8 @@ from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import to_affine_nd
 from monai.inferers.inferer import Inferer
 from monai.utils.type_conversion import convert_to_tensor
-from torch.nn import functional as F  # noqa: N812
 
+from networks.cut_tile import cut_tile
 from networks.tile_grid import Tile, tile_grid
 
 
@@ -88,7 +88,7 @@ class TiledSegmentation(Inferer):
         jobs = list(itertools.product(range(len(scans)), tiles))
         stitched: torch.Tensor | None = None
         for batch in _even_batches(jobs, self.tile_batch):
-            images = torch.stack([_cut(scans[index], tile) for index, tile in batch])
+            images = torch.stack([cut_tile(scans[index], tile) for index, tile in batch])
             logits = network(images, *args, **kwargs)
             if logits.shape[2:] != images.shape[2:]:
                 raise ValueError(
@@ -122,16 +122,6 @@ def _even_batches(jobs: Sequence, most: int) -> list[Sequence]:
     count = -(-len(jobs) // most)
     bounds = [len(jobs) * batch // count for batch in range(count + 1)]
     return [jobs[start:stop] for start, stop in itertools.pairwise(bounds)]
-
-
-def _cut(scan: torch.Tensor, tile: Tile) -> torch.Tensor:
-    """A tile of a scan ``(C, *spatial)``, where it reaches past the scan with the last values."""
-    crop = scan[(slice(None), *(slice(span.start, span.stop) for span in tile))]
-    missing = [
-        span.stop - span.start - size for span, size in zip(tile, crop.shape[1:], strict=True)
-    ]
-    widths = [width for axis in reversed(missing) for width in (0, axis)]
-    return F.pad(crop, widths, mode="replicate") if any(missing) else crop
 
 
 def _stitch(scan: torch.Tensor, logits: torch.Tensor, tile: Tile) -> None:

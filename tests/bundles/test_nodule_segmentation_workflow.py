@@ -48,8 +48,9 @@ def marking(trained_segmenter: Path, datalist: Path) -> Path:
 
 
 def _predict(trained: Path, output: str, *scans: Path | str, checkpoint: Path) -> list[dict]:
-    arguments = ["predict", BUNDLE, "--output", str(trained / output), "--checkpoint"]
-    assert main([*arguments, str(checkpoint), "--scans", *map(str, scans)]) == 0
+    places = ["--output", str(trained / output), "--checkpoint", str(checkpoint)]
+    arguments = ["predict", BUNDLE, *places, "--set", "max_pictures=1", "--scans"]
+    assert main([*arguments, *map(str, scans)]) == 0
     return json.loads((trained / output / "predictions.json").read_text())["scans"]
 
 
