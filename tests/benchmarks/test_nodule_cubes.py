@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def cubes(tmp_path):
         mask[cube] = off <= (2 + cube % 3) ** 2
         image[cube][mask[cube] > 0] = 0.775
     image[::3, -2:] = 0.775
-    ratings = {key: np.ones(COUNT) for key in CUBE_RATINGS}
+    ratings: dict[str, Any] = {key: np.ones(COUNT) for key in CUBE_RATINGS}
     names = np.array([f"{number}_nod1_ann0" for number in range(COUNT)])
     path = tmp_path / "cubes.npz"
     np.savez(path, image=image, mask=mask, name=names, **ratings)

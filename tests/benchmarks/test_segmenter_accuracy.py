@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+from typing import Any
 
 import pytest
 import torch
@@ -88,7 +89,8 @@ def test_only_the_network_differs_and_both_see_the_same_patches(datalist, tmp_pa
 
 @pytest.mark.usefixtures("peer")
 def test_the_peer_has_a_level_less():
-    levels = [len(peer_module.plain_conv_unet(n).encoder.stages) for n in (5, 6)]
+    encoders: list[Any] = [peer_module.plain_conv_unet(n).encoder for n in (5, 6)]
+    levels = [len(encoder.stages) for encoder in encoders]
     assert levels == [5, 6]
     with pytest.raises(ValueError, match="levels must be 2 to 6, got 7"):
         peer_module.plain_conv_unet(7)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -46,7 +47,7 @@ def test_a_cube_is_written_in_hu_with_its_slices_turned(tmp_path):
     arrays = _arrays()
     item = _item("4_nod1_ann0", output / "fold0.json")
     cube = arrays["name"].tolist().index("4_nod1_ann0")
-    hu, mask = (nib.load(output / item[key]) for key in ("image", "mask"))
+    hu, mask = (nib.nifti1.load(output / item[key]) for key in ("image", "mask"))
     np.testing.assert_array_equal(hu.affine, np.diag([-1, -1, 1, 1]))
     assert hu.get_data_dtype() == np.int16
     rows, columns, slices = arrays["mask"].shape[1:]
@@ -84,7 +85,7 @@ def test_the_datalists_pass_their_check_and_say_what_they_are(tmp_path):
 
 def test_every_patient_is_tested_once_and_never_elsewhere():
     sizes = np.random.default_rng(1).permutation(40)
-    items = [
+    items: list[dict[str, Any]] = [
         {"patient_id": f"p{patient % 33}", "nodules": [{"voxels": int(size)}]}
         for patient, size in enumerate(sizes)
     ]
@@ -98,7 +99,7 @@ def test_every_patient_is_tested_once_and_never_elsewhere():
         )
         for item in items
     }
-    fold_of = {}
+    fold_of: dict[str, int] = {}
     for fold, splits in enumerate(folds):
         patients = {name: {item["patient_id"] for item in part} for name, part in splits.items()}
         assert sum(map(len, patients.values())) == 33  # so no two share one

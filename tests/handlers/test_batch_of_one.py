@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from monai.data import MetaTensor, list_data_collate
@@ -12,7 +14,12 @@ def test_it_is_monai_s_batch_without_a_copy() -> None:
     affine = torch.diag(torch.tensor([2.0, 3.0, 4.0, 1.0], dtype=torch.float64))
     values = torch.arange(60, dtype=torch.int16).reshape(1, 3, 4, 5)
     scan = MetaTensor(values, affine, {"filename_or_obj": "scan.nii"})
-    sample = {"image": Flip(0)(scan.float()), "scan": scan, "source": "scan.nii", "risk": 1}
+    sample: dict[str, Any] = {
+        "image": Flip(0)(scan.float()),
+        "scan": scan,
+        "source": "scan.nii",
+        "risk": 1,
+    }
     ours, theirs = batch_of_one([sample]), list_data_collate([sample])
     assert list(ours) == list(theirs)
     assert ours["source"] == theirs["source"] and torch.equal(ours["risk"], theirs["risk"])

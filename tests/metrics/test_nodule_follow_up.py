@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def phantom(
     """The patient of seed 5, all lengths of the nodules ``enlarged`` times."""
     place = cohorts.phantom_scan.place_nodule
 
-    def grown(*arguments: object, **options: object) -> PlacedNodule:
+    def grown(*arguments: Any, **options: Any) -> PlacedNodule:
         placed = place(*arguments, **options)
         return placed if enlarged == 1 else replace(placed, shape=placed.shape.enlarged(enlarged))
 

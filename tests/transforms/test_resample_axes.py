@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from itertools import permutations, product
+from typing import Any
 from unittest.mock import patch
 
 import numpy as np
@@ -19,7 +20,7 @@ def volume(affine: np.ndarray, shape: tuple[int, ...] = SHAPE) -> MetaTensor:
     return MetaTensor(values.float(), torch.as_tensor(affine, dtype=torch.float64))
 
 
-def spaced(ct: MetaTensor, spacing_mm: tuple[float, ...]) -> MetaTensor:
+def spaced(ct: torch.Tensor, spacing_mm: tuple[float, ...]) -> Any:
     return Spacing(pixdim=spacing_mm, mode="bilinear", padding_mode="border")(ct)
 
 
@@ -62,11 +63,11 @@ def test_all_orientations() -> None:
 
 def test_a_linear_ramp_keeps_its_values_in_world_mm() -> None:
     affine = axes_affine((2, 0, 1), (-1, 1, 1))
-    voxels = np.stack(np.indices(SHAPE), axis=-1)
+    voxels = np.stack(list(np.indices(SHAPE)), axis=-1)
     world = voxels @ affine[:3, :3].T + affine[:3, 3]
     ramp = MetaTensor(torch.from_numpy(world @ [3.0, -2.0, 1.0])[None], torch.from_numpy(affine))
     ours = resample_axes(ramp, (1.1, 0.5, 2.0))
-    places = np.stack(np.indices(ours.shape[1:]), axis=-1)
+    places = np.stack(list(np.indices(ours.shape[1:])), axis=-1)
     new = ours.affine.numpy()
     inner = (places @ new[:3, :3].T + new[:3, 3]) @ [3.0, -2.0, 1.0]
     inside = tuple(slice(0, size - 1) for size in ours.shape[1:])  # the last may lie in the border
@@ -106,6 +107,7 @@ def test_int16_a_single_voxel_and_two_dimensions() -> None:
     whole = MetaTensor(ct.as_tensor().to(torch.int16), ct.affine)
     assert_same(resample_axes(whole, (1.0, 1.0, 1.0)), spaced(whole.float(), (1.0, 1.0, 1.0)))
     flat = volume(np.diag([0.3, 0.4, 1.0, 1.0]), (14, 9))
-    out = ResampleAxesd("image", (0.8, 0.8))({"image": flat, "risk": 1})
+    sample: dict[Any, Any] = {"image": flat, "risk": 1}
+    out = ResampleAxesd("image", (0.8, 0.8))(sample)
     assert_same(out["image"], spaced(flat, (0.8, 0.8)))
     assert out["risk"] == 1

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -21,8 +23,9 @@ def test_the_window_is_monai_s_bit_for_bit(dtype: torch.dtype) -> None:
     image = ct(dtype)
     monai = ScaleIntensityRanged("image", a_min=-1000, a_max=400, b_min=0, b_max=1, clip=True)
     expected = monai({"image": image.float()})["image"]
-    out = ScaleWindowd("image", low=-1000, high=400)({"image": image, "risk": 1})["image"]
-    assert out.dtype == torch.float32 and torch.equal(out.as_tensor(), expected.as_tensor())
+    sample: dict[Any, Any] = {"image": image, "risk": 1}
+    out = ScaleWindowd("image", low=-1000, high=400)(sample)["image"]
+    assert out.dtype == torch.float32 and torch.equal(out.as_tensor(), torch.as_tensor(expected))
     assert torch.equal(out.affine, image.affine) and out.meta["filename_or_obj"] == "scan.nii"
     assert torch.equal(image.as_tensor(), ct(dtype).as_tensor())  # untouched
     assert out[0, 0, 0, :4].tolist() == [0, 1, 0, 1]
