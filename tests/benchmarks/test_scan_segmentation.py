@@ -161,7 +161,7 @@ def test_the_report_has_all_rows(
         *2 * [our_network, windows_on_full_grid],
         *2 * [ours_in_all, spleen_in_all],
     ]
-    written = json.loads((tmp_path / "results" / "scan_segmentation.json").read_text())
+    written = json.loads((tmp_path / "results" / "scan_segmentation_trained.json").read_text())
     rows = {row["what"]: row for row in written["rows"]}
     for what in ("all but the network", "network alone", "file to mask"):
         assert rows[what]["ratio"] == 16
