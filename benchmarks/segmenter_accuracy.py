@@ -10,15 +10,13 @@ import argparse
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.report import RESULTS, provenance
-from bundles.comparison_measures import measured, read_per_scan
+from bundles.comparison_measures import measured
 from bundles.comparison_plan import ComparisonPlan, comparison_plan
 from bundles.comparison_record import comparison_record
 from bundles.comparison_runs import ComparisonRun
@@ -29,9 +27,6 @@ from bundles.train_runs import train_runs
 from cohorts import make_cohort
 from cohorts.datalist import SPLITS, load_datalist
 from handlers.write_json import write_json
-from metrics import ArmEstimates, paired_differences
-from metrics.bootstrap_interval import weighted_ratio
-from metrics.paired_differences import Statistic
 
 NAME = "segmenter_accuracy"
 BUNDLE = "lung_ct_nodule_segmentation"
@@ -133,10 +128,7 @@ def accuracy_record(runs: Sequence[ComparisonRun]) -> dict[str, Any]:
     Args:
         runs: evaluated.
     """
-    measures = dict(comparison_plan(BUNDLE).measures)
-    # A nodule that is not found may have some Dice all the same, so that a scan's sum tells too
-    # much of the found ones: their nodules do.
-    del measures["dice_found"]
+    measures = comparison_plan(BUNDLE).measures
     plan = ComparisonPlan(arms=ARMS, reference=PEER, measures=measures, notes=NOTES)
     files: dict[str, list[Path]] = {arm: [] for arm in ARMS}
     for run in runs:
@@ -157,44 +149,8 @@ def accuracy_record(runs: Sequence[ComparisonRun]) -> dict[str, Any]:
             )
         },
         "training": [_training(run) for run in runs],
-        "measures": {**measured(plan, files), "dice_found": found_dice(files)},
+        "measures": measured(plan, files),
     }  # fmt: skip
-
-
-def found_dice(per_scan: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
-    """Mean Dice of the nodules that each network found, as an entry of a comparison's measures.
-
-    Args:
-        per_scan: each network's ``per_scan.csv``, one for each seed, ``nodules.csv`` beside it.
-    """
-    tables = {
-        arm: [read_per_scan(path.with_name("nodules.csv")) for path in paths]
-        for arm, paths in per_scan.items()
-    }
-    patients = tables[PEER][0]["patient_id"]
-    if any(table["patient_id"] != patients for seeds in tables.values() for table in seeds):
-        raise ValueError("all trainings must be evaluated on the same nodules, got others")
-    statistics = {arm: [_mean_found(table) for table in seeds] for arm, seeds in tables.items()}
-    arms = paired_differences(statistics, patients, reference=PEER)
-    return {
-        "title": "Dice of the found ones",
-        "decimals": 3,
-        "scans": len(set(patients)),
-        "arms": {arm: _entry(estimates) for arm, estimates in arms.items()},
-    }
-
-
-def _mean_found(nodules: Mapping[str, Sequence[str]]) -> Statistic:
-    found = np.array([word == "yes" for word in nodules["found"]], dtype=np.float64)
-    return partial(weighted_ratio, found * np.array(nodules["dice"], dtype=np.float64), found)
-
-
-def _entry(arm: ArmEstimates) -> dict[str, Any]:
-    entry = {**arm.mean._asdict(), "seed_values": arm.seed_values, "seed_sd": arm.seed_sd}
-    if arm.difference is None:
-        return entry
-    value, low, high = arm.difference
-    return {**entry, "difference": value, "difference_low": low, "difference_high": high}
 
 
 def _training(run: ComparisonRun) -> dict[str, Any]:

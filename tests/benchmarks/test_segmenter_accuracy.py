@@ -18,7 +18,7 @@ from benchmarks.segmenter_accuracy import (
 )
 from bundles.train_runs import train_runs
 from cohorts import CohortSettings, ScannerSettings, make_cohort
-from handlers.segmentation_rows import NODULE_COLUMNS, SCAN_COLUMNS
+from handlers.segmentation_rows import SCAN_COLUMNS
 from handlers.write_json import write_json
 
 TINY = """
@@ -103,16 +103,10 @@ def _evaluated(run, rows):
         table = csv.DictWriter(file, SCAN_COLUMNS, restval="0")
         table.writeheader()
         for patient, dice in rows:
-            found = sum(each >= 0.25 for each in dice)
-            counts = {"nodules": len(dice), "found": found, "summed_dice": sum(dice)}
-            table.writerow({"patient_id": patient, **counts})
-    with run.per_scan.with_name("nodules.csv").open("w", newline="") as file:
-        table = csv.DictWriter(file, NODULE_COLUMNS, restval="0")
-        table.writeheader()
-        for patient, dice in rows:
-            for each in dice:
-                found = "yes" if each >= 0.25 else "no"
-                table.writerow({"patient_id": patient, "dice": each, "found": found})
+            found = [each for each in dice if each >= 0.25]
+            counts = {"nodules": len(dice), "found": len(found)}
+            sums = {"summed_dice": sum(dice), "summed_dice_found": sum(found)}
+            table.writerow({"patient_id": patient, **counts, **sums})
     torch.save({"trainer": {"iteration": 40}}, run.folder / "last.pt")
     write_json(run.folder / "training.json", {"median_step_s": 0.25})
     run.begin()
