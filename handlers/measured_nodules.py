@@ -10,7 +10,7 @@ import numpy.typing as npt
 from monai.data import MetaTensor
 from monai.data.utils import to_affine_nd
 
-from metrics import NoduleInstances, nodule_instances, nodule_measurements, size_class
+from metrics import NoduleInstances, measured_instances, nodule_instances, size_class
 from metrics.nodule_diameters import nodule_diameters
 from transforms.square_affine import square_affine
 
@@ -98,11 +98,8 @@ def measured_nodules(scan: MetaTensor, mask: npt.NDArray[np.uint8]) -> MeasuredN
 def _measured(
     scan: MetaTensor, found: NoduleInstances, measured: list[int], affine: np.ndarray
 ) -> list[dict[str, Any]]:
-    inside = np.zeros(found.labels.shape, bool)
-    for number in measured:
-        box = found.boxes[number - 1]
-        inside[box] |= found.labels[box] == number
-    _, nodules = nodule_measurements(scan.detach().cpu().numpy()[0], inside, affine)
+    image_hu = scan.detach().cpu().numpy()[0]
+    nodules = measured_instances(image_hu, found, affine, numbers=measured)
     numbers = []
     for number, nodule in zip(measured, nodules, strict=True):
         own = nodule._asdict()

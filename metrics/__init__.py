@@ -73,7 +73,11 @@ from metrics.nodule_guidelines import (
 )
 from metrics.nodule_instances import NoduleInstances, nodule_instances
 from metrics.nodule_mass import nodule_mass_mg
-from metrics.nodule_measurements import NoduleMeasurement, nodule_measurements
+from metrics.nodule_measurements import (
+    NoduleMeasurement,
+    measured_instances,
+    nodule_measurements,
+)
 from metrics.nodule_segmentation import NoduleSegmentation
 from metrics.nodule_shift import NoduleShift, nodule_shift
 from metrics.nodule_size import SIZE_CLASSES, size_class
@@ -168,6 +172,7 @@ __all__ = [
     "match_marks",
     "match_nodules",
     "matched_scans",
+    "measured_instances",
     "nodule_diameters",
     "nodule_follow_up",
     "nodule_instances",

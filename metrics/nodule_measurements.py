@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -47,25 +48,51 @@ def nodule_measurements(
         ValueError: shapes that differ, values that are not HU, other mask values, or a spacing
             that is not finite and above 0.
     """
-    matrix = np.asarray(affine, dtype=np.float64)
-    if matrix.shape != (4, 4):
-        raise ValueError(f"affine must be (4, 4), got {matrix.shape}")
-    spacing = checked_spacing_mm(np.linalg.norm(matrix[:3, :3], axis=0))
+    matrix = _checked_affine(affine)
     inside = checked_mask(mask)
-    if image_hu.shape != inside.shape:
-        raise ValueError(f"image_hu must be {inside.shape} as the mask, got {image_hu.shape}")
+    instances = nodule_instances(inside, np.linalg.norm(matrix[:3, :3], axis=0))
+    everyone = range(1, len(instances.boxes) + 1)
+    return instances, measured_instances(image_hu, instances, matrix, numbers=everyone)
+
+
+def measured_instances(
+    image_hu: npt.NDArray[np.generic],
+    instances: NoduleInstances,
+    affine: npt.ArrayLike,
+    *,
+    numbers: Sequence[int],
+) -> list[NoduleMeasurement]:
+    """Measure nodules that :func:`nodule_instances` has found.
+
+    Args:
+        image_hu: ``(H, W, D)``, the whole scan.
+        instances: of its mask.
+        affine: ``(4, 4)``, voxels to RAS mm.
+        numbers: labels of those to measure, in the order wanted; the others do not count as
+            nodules.
+
+    Raises:
+        ValueError: as :func:`nodule_measurements`.
+    """
+    matrix = _checked_affine(affine)
+    spacing = checked_spacing_mm(np.linalg.norm(matrix[:3, :3], axis=0))
+    shape = instances.labels.shape
+    if image_hu.shape != shape:
+        raise ValueError(f"image_hu must be {shape} as the mask, got {image_hu.shape}")
     check_hu(image_hu)
-    instances = nodule_instances(inside, spacing)
+    counts = np.zeros(len(instances.boxes) + 1, dtype=bool)
+    counts[list(numbers)] = True
     margin = margin_voxels(spacing).tolist()
     measurements = []
-    for label, box in enumerate(instances.boxes, start=1):
+    for number in numbers:
+        box = instances.boxes[number - 1]
         crop = tuple(
             slice(max(part.start - pad, 0), part.stop + pad)
             for part, pad in zip(box, margin, strict=True)
         )
         labels = instances.labels[crop]
-        one, image = labels == label, image_hu[crop]
-        volume = nodule_volume(image, one, spacing, excluded=(labels != 0) & ~one)
+        one, image = labels == number, image_hu[crop]
+        volume = nodule_volume(image, one, spacing, excluded=counts[labels] & ~one)
         diameters = nodule_diameters(one, matrix)
         centre = np.argwhere(one).mean(axis=0) + [part.start for part in crop]
         centre_mm = (matrix[:3, :3] @ centre + matrix[:3, 3]).tolist()
@@ -79,4 +106,11 @@ def nodule_measurements(
                 nodule_mass_mg(image, one, spacing),
             )
         )
-    return instances, measurements
+    return measurements
+
+
+def _checked_affine(affine: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    matrix = np.asarray(affine, dtype=np.float64)
+    if matrix.shape != (4, 4):
+        raise ValueError(f"affine must be (4, 4), got {matrix.shape}")
+    return matrix
