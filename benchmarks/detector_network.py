@@ -5,8 +5,7 @@ A forward pass of 256x256x96 voxels and a training step of 96x96x48, each in a p
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +13,16 @@ from monai.bundle import ConfigParser
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.process_cost import OURS, PEER, cost_rows, rounds_asked
+from benchmarks.process_cost import (
+    OURS,
+    PEER,
+    ImageLoss,
+    cost_notes,
+    cost_rows,
+    forward_seconds,
+    rounds_asked,
+    step_seconds,
+)
 from benchmarks.report import Row, write_report
 from benchmarks.retina_detector import retina_detector
 from benchmarks.retina_net import retina_net
@@ -34,8 +42,6 @@ _NOTES = (
     "changes the work.",
     "Each has the memory format that is the faster for it on a CPU: ours has the channels of a "
     "voxel side by side, the peer has them apart.",
-    "Peak memory is what the process held beyond its imports: weights, optimiser, image, "
-    "activations. The highest of its rounds.",
     "GFLOP counts a multiplication and its addition as two, and only those of convolutions and "
     "matrix products (torch.utils.flop_counter); Mvoxel is a million voxels of the image.",
 )
@@ -57,22 +63,14 @@ def main() -> None:
         *cost_rows(f"forward, {_text(FORWARD_SHAPE)}", forward_s, FORWARD_SHAPE, rounds),
         *cost_rows(f"training step, {_text(STEP_SHAPE)}", step_s, STEP_SHAPE, rounds),
     ]
-    timing = (
-        f"Wall seconds of the first pass or step of a process, medians of {rounds[0]} processes "
-        f"for ours and {rounds[1]} for the peer, in turns; one on a small image beforehand loads "
-        "what torch loads late."
-    )
-    write_report("detector_network", rows, notes=(*_NOTES, timing))
+    write_report("detector_network", rows, notes=(*_NOTES, *cost_notes(rounds)))
 
 
 def forward_s(which: str, shape: Sequence[int]) -> float:
     """Seconds from an image to the raw maps."""
     network = (_config().get_parsed_content("network") if which == OURS else retina_net()).eval()
     image = torch.rand(1, 1, *shape)
-    start = time.perf_counter()
-    with torch.inference_mode():
-        network(image)
-    return time.perf_counter() - start
+    return forward_seconds(network, image)
 
 
 def step_s(which: str, shape: Sequence[int]) -> float:
@@ -84,10 +82,7 @@ def step_s(which: str, shape: Sequence[int]) -> float:
         if which == OURS
         else torch.optim.SGD(network.parameters(), lr=1e-2, momentum=0.9, nesterov=True)
     )
-    start = time.perf_counter()
-    loss(image).backward()
-    optimizer.step()
-    return time.perf_counter() - start
+    return step_seconds(loss, image, optimizer)
 
 
 def size(which: str) -> Size:
@@ -102,7 +97,7 @@ def size(which: str) -> Size:
 
 
 #: A network in training mode, and an image to its loss.
-_Trained = tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]
+_Trained = tuple[nn.Module, ImageLoss]
 
 
 def _ours(shape: Sequence[int]) -> _Trained:

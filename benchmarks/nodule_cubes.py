@@ -135,15 +135,15 @@ def cube_record(
     rows = [row for fold in runs for row in nodule_rows(fold, readers)]
     sides = {"network": "network_dice", "threshold": "threshold_dice", "readers": "reader_dice"}
     same = [row for row in rows if row["reader_dice"] is not None]
-    record = {
-        "all nodules": {name: dice_summary(rows, key, bar) for name, key in sides.items()},
-        "nodules with other readers": {
-            name: dice_summary(same, key, bar) for name, key in sides.items()
-        },
+    dice = {
+        "all nodules": {
+            name: dice_summary(rows, key, bar) for name, key in sides.items() if name != "readers"
+        }
     }
-    del record["all nodules"]["readers"]
-    if not same:
-        del record["nodules with other readers"]
+    if same:
+        dice["nodules with other readers"] = {
+            name: dice_summary(same, key, bar) for name, key in sides.items()
+        }
     config = runs[0].config()
     return {
         **provenance(NAME),
@@ -157,7 +157,7 @@ def cube_record(
             for name in ("patch_shape", "batch_size", "patches_per_scan", "max_epochs", "seed")
         },
         "training_seconds": {run.arm: run.record["training_seconds"] for run in runs},
-        "dice": record,
+        "dice": dice,
         "nodules": rows,
     }
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import torch
 
 from benchmarks.fresh_process import PEAK, RESIDENT, in_fresh_process, memory_gib
 from benchmarks.report import Row
@@ -15,6 +18,8 @@ _WARM_UP_SHAPE = (32, 32, 16)
 
 #: Which of the two and the shape of the image, to wall seconds.
 Measurement = Callable[[str, Sequence[int]], float]
+#: An image to the loss of the network that is trained on it.
+ImageLoss = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Cost(NamedTuple):
@@ -69,3 +74,30 @@ def cost(measurement: Measurement, which: str, shape: Sequence[int]) -> Cost:
     held_gib = memory_gib(RESIDENT)
     wall_s = measurement(which, shape)
     return Cost(wall_s, memory_gib(PEAK) - held_gib)
+
+
+def cost_notes(rounds: Sequence[int]) -> tuple[str, str]:
+    """What the figures of `cost_rows` are, for a report."""
+    return (
+        "Peak memory is what the process held beyond its imports: weights, optimiser, image, "
+        "activations. The highest of its rounds.",
+        f"Wall seconds of the first pass or step of a process, medians of {rounds[0]} processes "
+        f"for ours and {rounds[1]} for the peer, in turns; one on a small image beforehand loads "
+        "what torch loads late.",
+    )
+
+
+def forward_seconds(network: torch.nn.Module, image: torch.Tensor) -> float:
+    """Wall seconds of one pass without gradients."""
+    start = time.perf_counter()
+    with torch.inference_mode():
+        network(image)
+    return time.perf_counter() - start
+
+
+def step_seconds(loss: ImageLoss, image: torch.Tensor, optimizer: torch.optim.Optimizer) -> float:
+    """Wall seconds of one training step."""
+    start = time.perf_counter()
+    loss(image).backward()
+    optimizer.step()
+    return time.perf_counter() - start

@@ -5,8 +5,7 @@ A forward pass and a training step of a patch of 96x96x96, each in a process of 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,7 +15,16 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain_conv_unet import plain_conv_unet
-from benchmarks.process_cost import OURS, PEER, cost_rows, rounds_asked
+from benchmarks.process_cost import (
+    OURS,
+    PEER,
+    ImageLoss,
+    cost_notes,
+    cost_rows,
+    forward_seconds,
+    rounds_asked,
+    step_seconds,
+)
 from benchmarks.report import Row, write_report
 from bundles.bundle_config import bundle_configs, merged_config
 
@@ -31,8 +39,6 @@ _NOTES = (
     "image is noise with one nodule in its mask: neither changes the work.",
     "Each has the memory format that is the faster for it on a CPU: ours has the channels of a "
     "voxel side by side, the peer has them apart.",
-    "Peak memory is what the process held beyond its imports: weights, optimiser, image, "
-    "activations. The highest of its rounds.",
     "GFLOP counts a multiplication and its addition as two, and only those of convolutions and "
     "matrix products (torch.utils.flop_counter), of one patch.",
 )
@@ -55,12 +61,7 @@ def main() -> None:
         *cost_rows(f"forward, {patch}", forward_s, PATCH_SHAPE, rounds),
         *cost_rows(f"training step, {patch}", step_s, PATCH_SHAPE, rounds),
     ]
-    timing = (
-        f"Wall seconds of the first pass or step of a process, medians of {rounds[0]} processes "
-        f"for ours and {rounds[1]} for the peer, in turns; one on a small image beforehand loads "
-        "what torch loads late."
-    )
-    write_report("segmenter_network", rows, notes=(*_NOTES, timing))
+    write_report("segmenter_network", rows, notes=(*_NOTES, *cost_notes(rounds)))
 
 
 def forward_s(which: str, shape: Sequence[int]) -> float:
@@ -69,10 +70,7 @@ def forward_s(which: str, shape: Sequence[int]) -> float:
         _config().get_parsed_content("network") if which == OURS else plain_conv_unet()
     ).eval()
     image = torch.rand(BATCH_SIZE, 1, *shape)
-    start = time.perf_counter()
-    with torch.inference_mode():
-        network(image)
-    return time.perf_counter() - start
+    return forward_seconds(network, image)
 
 
 def step_s(which: str, shape: Sequence[int]) -> float:
@@ -84,10 +82,7 @@ def step_s(which: str, shape: Sequence[int]) -> float:
         if which == OURS
         else torch.optim.SGD(network.parameters(), lr=1e-2, momentum=0.99, nesterov=True)
     )
-    start = time.perf_counter()
-    loss(image).backward()
-    optimizer.step()
-    return time.perf_counter() - start
+    return step_seconds(loss, image, optimizer)
 
 
 def size(which: str, shape: Sequence[int]) -> Size:
@@ -103,7 +98,7 @@ def size(which: str, shape: Sequence[int]) -> Size:
 
 
 #: A network in training mode, and an image to its loss.
-_Trained = tuple[nn.Module, Callable[[torch.Tensor], torch.Tensor]]
+_Trained = tuple[nn.Module, ImageLoss]
 
 
 def _ours(shape: Sequence[int]) -> _Trained:

@@ -102,14 +102,14 @@ def follow_up_record(
         "changes": [
             {
                 **{key: _rounded(value) for key, value in change._asdict().items()},
-                "before": before.numbers[change.before],
-                "after": after.numbers[change.after],
+                "before": change.before + 1,
+                "after": change.after + 1,
             }
             for change in found.changes
         ],
         "gone": [_single(before, index) for index in found.gone],
         "new": [_single(after, index) for index in found.new],
-        "recist": _recist(before, found),
+        "recist": _recist(found),
     }
 
 
@@ -125,7 +125,7 @@ def _about(file: NodulesFile, day: date) -> dict[str, Any]:
 def _single(file: NodulesFile, index: int) -> dict[str, Any]:
     nodule = file.nodules[index]
     return {
-        "number": file.numbers[index],
+        "number": index + 1,
         "centre_ras_mm": list(nodule.centre_mm),
         "voxel_count_mm3": nodule.voxel_count_mm3,
         "weighted_mm3": nodule.weighted_mm3,
@@ -134,11 +134,11 @@ def _single(file: NodulesFile, index: int) -> dict[str, Any]:
     }
 
 
-def _recist(before: NodulesFile, found: NoduleFollowUp) -> dict[str, Any] | None:
+def _recist(found: NoduleFollowUp) -> dict[str, Any] | None:
     if found.recist is None:
         return None
     record = {key: _rounded(value) for key, value in found.recist._asdict().items()}
-    return {**record, "targets": [before.numbers[index] for index in found.recist.targets]}
+    return {**record, "targets": [index + 1 for index in found.recist.targets]}
 
 
 def _rounded(value: Any) -> Any:

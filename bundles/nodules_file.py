@@ -18,13 +18,11 @@ class NodulesFile(NamedTuple):
     """Attributes:
     path: of the file.
     scan: what was measured, as the file names it.
-    numbers: of the nodules, their labels in the mask.
-    nodules: their measurements.
+    nodules: their measurements, in the order of their labels in the mask, from 1.
     """
 
     path: Path
     scan: str
-    numbers: list[int]
     nodules: list[NoduleMeasurement]
 
 
@@ -55,13 +53,12 @@ def read_nodules(path: Path) -> NodulesFile:
             f"{path} must have every nodule of its mask measured, "
             f"got {len(content['nodules'])} of {content['nodules_in_mask']}"
         )
-    numbers, nodules = [], []
+    nodules = []
     for index, entry in enumerate(content["nodules"]):
         if not isinstance(entry, dict) or entry.get("number") != index + 1:
             raise ValueError(f"{path}: nodules must be numbered from 1, got {entry!r:.80}")
-        numbers.append(index + 1)
         nodules.append(_measurement(f"{path}, nodule {index + 1}", entry))
-    return NodulesFile(path, content["scan"], numbers, nodules)
+    return NodulesFile(path, content["scan"], nodules)
 
 
 def _measurement(place: str, entry: Mapping[str, Any]) -> NoduleMeasurement:

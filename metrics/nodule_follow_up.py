@@ -21,8 +21,8 @@ from metrics.nodule_growth import (
 from metrics.nodule_measurements import NoduleMeasurement
 from metrics.recist_response import recist_response, target_lesions
 
-# What breathing and a turn leave between two scans of a patient, whose frames are brought
-# together by a shift alone: up to 21 mm in LIDC-IDRI's pairs of scans.
+# Room for what breathing and a turn leave between two scans of a patient, whose frames are
+# brought together by a shift alone.
 MAX_DISTANCE_MM = 25.0
 
 

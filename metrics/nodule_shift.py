@@ -11,7 +11,7 @@ from metrics.bootstrap_interval import FloatArray
 from metrics.match_nodules import MatchedNodules, match_nodules
 
 # So many nodules that agree on a shift are hardly chance, as two of ten often are. The reach is
-# short for the same reason: with 20 mm a wrong shift wins in one of LIDC-IDRI's patients.
+# short for the same reason: the farther it goes, the more wrong shifts find three by chance.
 MIN_AGREEING = 3
 AGREEING_MM = 15.0
 
