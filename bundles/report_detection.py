@@ -11,7 +11,7 @@ from string import Template
 
 from bundles.detection_picture import draw_detections
 from bundles.embedded_picture import embedded_picture
-from bundles.predicted_scans import predicted_scans
+from bundles.predicted_scans import predicted_nodules
 from bundles.report_tables import detection_table, size_table
 from cohorts import load_datalist
 from handlers.mlflow_store import checkout_folder
@@ -49,9 +49,7 @@ def detection_section(folder: Path, datalist: Path, run: Path, *, bundle: str) -
     """
     evaluation = json.loads((run / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
     predictions = json.loads((run / "predictions" / "predictions.json").read_text(encoding="utf-8"))
-    shown = predicted_scans(run / "predictions")
-    testing = load_datalist(datalist, "testing")
-    items = [item for item in testing if item["image"] in shown and item["boxes"]]
+    items = predicted_nodules(datalist, run / "predictions")
     draw_detections(items, run / "predictions", folder / "detections.png")
     return SECTION.substitute(
         bundle=bundle,

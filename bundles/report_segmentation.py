@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 
 from bundles.embedded_picture import embedded_picture
-from bundles.predicted_scans import predicted_scans
+from bundles.predicted_scans import predicted_nodules
 from bundles.report_tables import nodule_size_table, segmentation_table
 from bundles.segmentation_picture import draw_segmentations
 from cohorts import load_datalist
@@ -50,9 +50,7 @@ def segmentation_section(folder: Path, datalist: Path, run: Path, *, bundle: str
         bundle: the one trained.
     """
     evaluation = json.loads((run / "evaluation" / "evaluation.json").read_text(encoding="utf-8"))
-    shown = predicted_scans(run / "predictions")
-    testing = load_datalist(datalist, "testing")
-    items = [item for item in testing if item["image"] in shown and item["boxes"]]
+    items = predicted_nodules(datalist, run / "predictions")
     draw_segmentations(items, run / "predictions", folder / "segmentations.png")
     return SECTION.substitute(
         bundle=bundle,

@@ -9,15 +9,13 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from bundles.axial_slice import AXIAL, draw_axial_slice
-from bundles.predicted_scans import predicted_scans
+from bundles.scan_panels import scan_panels
 from handlers.lps_planes import LpsPlanes
 from handlers.middle_voxel import middle_voxel
 from handlers.plane_panel import FOUND_LINE, TRUE_LINE, outline_mask
 
-COLUMNS = 3
 SHOWN_MM = 100.0  # round the nodule
 
 
@@ -29,20 +27,13 @@ def draw_segmentations(items: Sequence[Mapping[str, Any]], predictions: Path, pa
         predictions: folder with the ``predictions.json`` of these scans and their masks.
         path: the PNG.
     """
-    rows = -(-len(items) // COLUMNS)
-    figure = Figure(figsize=(4.2 * COLUMNS, 4.4 * rows), facecolor="black")
-    panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
-    results = predicted_scans(predictions)
-    for item, axis in zip(items, panels, strict=False):
-        entry = results[item["image"]]
-        _draw(axis, item, predictions / entry["mask_file"])
-        count, found = len(item["boxes"]), entry["nodules_in_mask"]
-        text = f"{item['patient_id']}: {count} nodule{'s' * (count > 1)}, {found} found"
-        axis.set_title(text, color="white", fontsize=10)
-    for axis in panels:
-        axis.set_axis_off()
-    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.07 / rows, wspace=0.03, hspace=0.1)
-    figure.savefig(path, dpi=80, facecolor="black")
+
+    def draw(axis: Axes, item: Mapping[str, Any], predicted: Mapping[str, Any]) -> int:
+        _draw(axis, item, predictions / predicted["mask_file"])
+        found: int = predicted["nodules_in_mask"]
+        return found
+
+    scan_panels(items, predictions, path, draw)
 
 
 def _draw(axis: Axes, item: Mapping[str, Any], found: Path) -> None:

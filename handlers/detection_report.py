@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,14 @@ from monai.data import MetaTensor
 from cohorts.replaced_file import replaced_file
 from handlers.findings import FINDING_KEYS, findings
 from handlers.luna16_tables import MARK_COLUMNS
+from handlers.remove_scan_files import remove_scan_files
 from handlers.three_planes import LUNG_WINDOW_HU, three_planes
 from handlers.write_json import write_json
 from handlers.write_table import write_table
 from transforms.scan_error import scan_name
 
 TABLE = "findings.csv"
+FILES = r"findings\.json|finding_\d+\.png"  # of a scan, after its name
 
 
 class DetectionReport:
@@ -86,7 +87,7 @@ class DetectionReport:
         ``prediction`` holds, each in a list of one, ``boxes`` ``(N, 2 * spatial_dims)``, corners
         on the image's grid where voxel i covers [i, i + 1), and ``scores`` ``(N,)``.
         """
-        _remove_files(folder, name)  # of an earlier run
+        remove_scan_files(folder, name, FILES)  # of an earlier run
         (boxes,), (scores,) = prediction["boxes"], prediction["scores"]
         try:
             marks = findings(boxes, scores, image=image, scan=scan)
@@ -94,7 +95,7 @@ class DetectionReport:
             rows = self._rows + [_row(name, mark) for mark in marks]
             write_table(folder / TABLE, MARK_COLUMNS, rows)
         except BaseException:
-            _remove_files(folder, name)  # a scan that failed has none
+            remove_scan_files(folder, name, FILES)  # a scan that failed has none
             raise
         self._rows = rows
         return entry
@@ -149,12 +150,3 @@ class DetectionReport:
 def _row(name: str, mark: Mapping[str, Any]) -> list[Any]:
     x, y, *z = mark["centre_lps_mm"]
     return [name, x, y, *(z or [0.0]), mark["score"]]
-
-
-def _remove_files(folder: Path, name: str) -> None:
-    """Removes findings and pictures of a scan of this name."""
-    of_a_finding = re.compile(re.escape(name) + r"_finding_\d+\.png")
-    (folder / f"{name}_findings.json").unlink(missing_ok=True)
-    for path in folder.iterdir():
-        if of_a_finding.fullmatch(path.name):
-            path.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from cohorts.replaced_file import replaced_file
 from cohorts.write_nifti import write_nifti
 from handlers.measured_nodules import NODULE_KEYS, MeasuredNodules, measured_nodules
 from handlers.middle_voxel import middle_voxel
+from handlers.remove_scan_files import remove_scan_files
 from handlers.three_planes import LUNG_WINDOW_HU, three_planes
 from handlers.write_json import write_json
 from handlers.write_table import write_table
@@ -24,6 +24,7 @@ from networks.logits_to_scan import logits_to_scan
 from transforms.scan_error import scan_name
 
 TABLE = "nodules.csv"
+FILES = r"nodules\.nii\.gz|nodules\.json|nodule_\d+\.png"  # of a scan, after its name
 PLACE_COLUMNS = ("coordX", "coordY", "coordZ")
 VALUE_COLUMNS = tuple(
     key
@@ -90,7 +91,7 @@ class SegmentationReport:
 
         ``prediction`` holds ``logits`` ``(1, K, *image)`` and ``affine``, that of their grid.
         """
-        _remove_files(folder, name)  # of an earlier run
+        remove_scan_files(folder, name, FILES)  # of an earlier run
         try:
             # Given away unnamed: a whole scan's mask is large, and its labels are enough.
             found = measured_nodules(scan, _mask(prediction, scan))
@@ -98,7 +99,7 @@ class SegmentationReport:
             rows = self._rows + [_row(name, nodule) for nodule in found.numbers]
             self._write_table(folder, rows)
         except BaseException:
-            _remove_files(folder, name)  # a scan that failed has none
+            remove_scan_files(folder, name, FILES)  # a scan that failed has none
             raise
         self._rows = rows
         return entry
@@ -180,11 +181,3 @@ def _row(name: str, nodule: Mapping[str, Any]) -> list[Any]:
     x, y, *z = nodule["centre_lps_mm"]
     place = [x, y, *(z or [0.0])]
     return [name, nodule["number"], *place, *(nodule[key] for key in VALUE_COLUMNS)]
-
-
-def _remove_files(folder: Path, name: str) -> None:
-    """Removes mask, measurements and pictures of a scan of this name."""
-    of_a_scan = re.compile(re.escape(name) + r"_(nodules\.nii\.gz|nodules\.json|nodule_\d+\.png)")
-    for path in folder.iterdir():
-        if of_a_scan.fullmatch(path.name):
-            path.unlink()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def small_settings() -> list[str]:
         "cache_workers=0",
         "network_def::channels=[4, 4, 8, 8]",
     )
-    return [part for setting in settings for part in ("--set", setting)]
+    return _set(settings)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def detector_settings() -> list[str]:
         "network_def::channels=[4, 4, 8, 8]",
         "network_def::strides=[1, 2, 2, 2]",
     )
-    return [part for setting in settings for part in ("--set", setting)]
+    return _set(settings)
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def segmenter_settings() -> list[str]:
         "network_def::channels=[4, 8]",
         "network_def::strides=[1, 2]",
     )
-    return [part for setting in settings for part in ("--set", setting)]
+    return _set(settings)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,10 @@ def trained_segmenter(
     folder = tmp_path_factory.mktemp("trained_segmenter")
     with _trained_in(folder, "lung_ct_nodule_segmentation", datalist, segmenter_settings):
         yield folder
+
+
+def _set(settings: Iterable[str]) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
 
 
 @contextmanager
