@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from monai.bundle import ConfigParser
+from monai.apps.detection.networks.retinanet_detector import RetinaNetDetector
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.process_cost import (
     OURS,
     PEER,
-    ImageLoss,
     cost_notes,
     cost_rows,
     forward_seconds,
@@ -26,8 +25,9 @@ from benchmarks.process_cost import (
 from benchmarks.report import Row, write_report
 from benchmarks.retina_detector import retina_detector
 from benchmarks.retina_net import retina_net
-from bundles.bundle_config import bundle_configs, merged_config
+from benchmarks.trained_network import TrainedNetwork, adamw, training_config
 
+BUNDLE = "lung_ct_nodule_detection"
 FORWARD_SHAPE, STEP_SHAPE = (256, 256, 96), (96, 96, 48)
 # What is counted grows with the voxels where the strides divide the shape.
 _COUNTED_SHAPE = (32, 32, 16)
@@ -68,25 +68,16 @@ def main() -> None:
 
 def forward_s(which: str, shape: Sequence[int]) -> float:
     """Seconds from an image to the raw maps."""
-    network = (_config().get_parsed_content("network") if which == OURS else retina_net()).eval()
-    image = torch.rand(1, 1, *shape)
-    return forward_seconds(network, image)
+    return forward_seconds(_network(which), torch.rand(1, 1, *shape))
 
 
 def step_s(which: str, shape: Sequence[int]) -> float:
     """Seconds of one training step."""
-    network, loss = _ours(shape) if which == OURS else _peer(shape)
-    image = torch.rand(1, 1, *shape)
-    optimizer = (
-        torch.optim.AdamW(network.parameters(), lr=1e-3)
-        if which == OURS
-        else torch.optim.SGD(network.parameters(), lr=1e-2, momentum=0.9, nesterov=True)
-    )
-    return step_seconds(loss, image, optimizer)
+    return step_seconds(trained_network(which, shape), torch.rand(1, 1, *shape))
 
 
 def size(which: str) -> Size:
-    network = (_config().get_parsed_content("network") if which == OURS else retina_net()).eval()
+    network = _network(which)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.rand(1, 1, *_COUNTED_SHAPE))
     voxels = torch.Size(_COUNTED_SHAPE).numel()
@@ -96,38 +87,39 @@ def size(which: str) -> Size:
     )
 
 
-#: A network in training mode, and an image to its loss.
-_Trained = tuple[nn.Module, ImageLoss]
-
-
-def _ours(shape: Sequence[int]) -> _Trained:
-    config = _config()
+def trained_network(which: str, shape: Sequence[int], *, device: str = "cpu") -> TrainedNetwork:
+    """Either network with what a training step of one patch takes."""
+    config, boxes = training_config(BUNDLE, device), _nodules(shape).to(device)
+    if which == PEER:
+        return _peer(retina_detector(config["spacing_mm"], shape).to(device), boxes)
     network, loss = config.get_parsed_content("network"), config.get_parsed_content("loss")
     targets = {
-        "boxes_voxel": _nodules(shape)[None],
-        "box_count": torch.tensor([_NODULES]),
+        "boxes_voxel": boxes[None],
+        "box_count": torch.tensor([_NODULES], device=device),
         "patient_id": ["random"],
     }
-    return network, lambda image: loss(network(image), targets)
+    optimizer = adamw(network, config)
+    return TrainedNetwork(network.train(), lambda image: loss(network(image), targets), optimizer)
 
 
-def _peer(shape: Sequence[int]) -> _Trained:
-    detector = retina_detector(_config()["spacing_mm"], shape)
-    targets = [{"boxes": _nodules(shape), "labels": torch.zeros(_NODULES, dtype=torch.int64)}]
+def _peer(detector: RetinaNetDetector, boxes: torch.Tensor) -> TrainedNetwork:
+    labels = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    targets = [{"boxes": boxes, "labels": labels}]
 
     def loss(image: torch.Tensor) -> torch.Tensor:
         losses: dict[str, torch.Tensor] = detector(image, targets)
         return losses["classification"] + losses["box_regression"]
 
-    return detector.network, loss
+    weights = detector.network.parameters()
+    sgd = torch.optim.SGD(weights, lr=1e-2, momentum=0.9, nesterov=True)
+    return TrainedNetwork(detector.train().network, loss, sgd)
 
 
-def _config() -> ConfigParser:
-    """The bundle's training on a CPU."""
-    configs = bundle_configs("lung_ct_nodule_detection")
-    config = ConfigParser(merged_config([configs / "common.yaml", configs / "train.yaml"]))
-    config["device"] = "$torch.device('cpu')"
-    return config
+def _network(which: str) -> nn.Module:
+    if which == PEER:
+        return retina_net().eval()
+    network: nn.Module = training_config(BUNDLE).get_parsed_content("network")
+    return network.eval()
 
 
 def _nodules(shape: Sequence[int]) -> torch.Tensor:

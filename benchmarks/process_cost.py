@@ -12,14 +12,13 @@ import torch
 
 from benchmarks.fresh_process import PEAK, RESIDENT, in_fresh_process, memory_gib
 from benchmarks.report import Row
+from benchmarks.trained_network import TrainedNetwork
 
 OURS, PEER = "ours", "peer"
 _WARM_UP_SHAPE = (32, 32, 16)
 
 #: Which of the two and the shape of the image, to wall seconds.
 Measurement = Callable[[str, Sequence[int]], float]
-#: An image to the loss of the network that is trained on it.
-ImageLoss = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Cost(NamedTuple):
@@ -87,7 +86,7 @@ def cost_notes(rounds: Sequence[int]) -> tuple[str, str]:
     )
 
 
-def forward_seconds(network: torch.nn.Module, image: torch.Tensor) -> float:
+def forward_seconds(network: Callable[[torch.Tensor], object], image: torch.Tensor) -> float:
     """Wall seconds of one pass without gradients."""
     start = time.perf_counter()
     with torch.inference_mode():
@@ -95,9 +94,9 @@ def forward_seconds(network: torch.nn.Module, image: torch.Tensor) -> float:
     return time.perf_counter() - start
 
 
-def step_seconds(loss: ImageLoss, image: torch.Tensor, optimizer: torch.optim.Optimizer) -> float:
-    """Wall seconds of one training step."""
+def step_seconds(trained: TrainedNetwork, image: torch.Tensor) -> float:
+    """Wall seconds of one training step: forward, loss, backward, optimiser."""
     start = time.perf_counter()
-    loss(image).backward()
-    optimizer.step()
+    trained.loss(image).backward()
+    trained.optimizer.step()
     return time.perf_counter() - start

@@ -5,21 +5,30 @@ One training step and one inference on a scan of 256x256x200 voxels, each in a p
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from monai.bundle import ConfigParser
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.process_cost import OURS, PEER, cost_rows, rounds_asked
+from benchmarks.process_cost import (
+    OURS,
+    PEER,
+    cost_notes,
+    cost_rows,
+    forward_seconds,
+    rounds_asked,
+    step_seconds,
+)
 from benchmarks.r3d_18 import R3d18
 from benchmarks.report import Row, write_report
-from bundles.bundle_config import bundle_configs, merged_config
+from benchmarks.trained_network import TrainedNetwork, adamw, training_config
 from losses import RiskAttentionLoss
 from networks import RiskClassifier
 
+BUNDLE = "lung_ct_cancer_risk"
 SHAPE = (256, 256, 200)
 
 
@@ -62,11 +71,7 @@ def notes(ours: Size, peer: Size, rounds: Sequence[int]) -> list[str]:
         "A training step is forward, RiskAttentionLoss with box and side masks on the network's "
         "own grid, backward and AdamW. Both have the configuration's memory format, random "
         "weights, and noise for a scan: none of these changes the work.",
-        f"Wall seconds of the first step of a process, medians of {rounds[0]} processes for ours "
-        f"and {rounds[1]} for the peer, in turns; a step on a small scan beforehand loads what "
-        "torch loads late.",
-        "Peak memory is what the process held beyond its imports: weights, optimiser, scan, "
-        "activations. The highest of its rounds.",
+        *cost_notes(rounds),
         "GFLOP counts a multiplication and its addition as two, and only those of convolutions "
         "and matrix products (torch.utils.flop_counter).",
     ]
@@ -74,33 +79,31 @@ def notes(ours: Size, peer: Size, rounds: Sequence[int]) -> list[str]:
 
 def step_s(which: str, shape: Sequence[int]) -> float:
     """Seconds of one training step."""
-    network, config = network_and_config(which)
+    return step_seconds(trained_network(which, shape), torch.rand(1, 1, *shape))
+
+
+def trained_network(which: str, shape: Sequence[int], *, device: str = "cpu") -> TrainedNetwork:
+    """The network with either encoder, with what a training step of one scan takes."""
+    network, config = network_and_config(which, device)
     loss: RiskAttentionLoss = config.get_parsed_content("loss")
-    rates = {"lr": config["learning_rate"], "weight_decay": config["weight_decay"]}
-    optimizer = torch.optim.AdamW(network.parameters(), **rates)
-    image = torch.rand(1, 1, *shape)
-    targets = marked_targets(size(which, shape).feature_shape)
-    start = time.perf_counter()
-    loss(network(image, with_attention=True), targets).backward()
-    optimizer.step()
-    return time.perf_counter() - start
+    marked = marked_targets(size(which, shape).feature_shape)
+    targets = {name: target.to(device) for name, target in marked.items()}
+    return TrainedNetwork(
+        network,
+        lambda image: loss(network(image, with_attention=True), targets),
+        adamw(network, config),
+    )
 
 
 def inference_s(which: str, shape: Sequence[int]) -> float:
     """Seconds from a scan to its risk and its attention."""
-    network = network_and_config(which)[0].eval()
-    image = torch.rand(1, 1, *shape)
-    start = time.perf_counter()
-    with torch.inference_mode():
-        network(image, with_attention=True)
-    return time.perf_counter() - start
+    network = partial(network_and_config(which)[0].eval(), with_attention=True)
+    return forward_seconds(network, torch.rand(1, 1, *shape))
 
 
-def network_and_config(which: str) -> tuple[RiskClassifier, ConfigParser]:
-    """The default network for a CPU, with the peer's encoder where asked for, in training mode."""
-    configs = bundle_configs("lung_ct_cancer_risk")
-    config = ConfigParser(merged_config([configs / "common.yaml", configs / "train.yaml"]))
-    config["device"] = "$torch.device('cpu')"
+def network_and_config(which: str, device: str = "cpu") -> tuple[RiskClassifier, ConfigParser]:
+    """The default network, with the peer's encoder where asked for, in training mode."""
+    config = training_config(BUNDLE, device)
     if which == PEER:
         encoder = R3d18()
         # Sets the widths of the pooling and the classifier, which are built for its features.

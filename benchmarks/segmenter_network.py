@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from monai.bundle import ConfigParser
 from monai.losses import DiceCELoss
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -18,7 +17,6 @@ from benchmarks.plain_conv_unet import plain_conv_unet
 from benchmarks.process_cost import (
     OURS,
     PEER,
-    ImageLoss,
     cost_notes,
     cost_rows,
     forward_seconds,
@@ -26,8 +24,9 @@ from benchmarks.process_cost import (
     step_seconds,
 )
 from benchmarks.report import Row, write_report
-from bundles.bundle_config import bundle_configs, merged_config
+from benchmarks.trained_network import TrainedNetwork, adamw, training_config
 
+BUNDLE = "lung_ct_nodule_segmentation"
 PATCH_SHAPE = (96, 96, 96)
 BATCH_SIZE = 2
 _NOTES = (
@@ -66,29 +65,17 @@ def main() -> None:
 
 def forward_s(which: str, shape: Sequence[int]) -> float:
     """Seconds from a batch of patches to their logits."""
-    network = (
-        _config().get_parsed_content("network") if which == OURS else plain_conv_unet()
-    ).eval()
-    image = torch.rand(BATCH_SIZE, 1, *shape)
-    return forward_seconds(network, image)
+    return forward_seconds(_network(which), torch.rand(BATCH_SIZE, 1, *shape))
 
 
 def step_s(which: str, shape: Sequence[int]) -> float:
     """Seconds of one training step."""
-    network, loss = _ours(shape) if which == OURS else _peer(shape)
-    image = torch.rand(BATCH_SIZE, 1, *shape)
-    optimizer = (
-        torch.optim.AdamW(network.parameters(), lr=1e-3)
-        if which == OURS
-        else torch.optim.SGD(network.parameters(), lr=1e-2, momentum=0.99, nesterov=True)
-    )
-    return step_seconds(loss, image, optimizer)
+    return step_seconds(trained_network(which, shape), torch.rand(BATCH_SIZE, 1, *shape))
 
 
 def size(which: str, shape: Sequence[int]) -> Size:
     """Counted by shape alone, without running a weight."""
-    network = _config().get_parsed_content("network") if which == OURS else plain_conv_unet()
-    network = network.eval().to("meta")
+    network = _network(which).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(torch.empty(1, 1, *shape, device="meta"))
     return Size(
@@ -97,33 +84,30 @@ def size(which: str, shape: Sequence[int]) -> Size:
     )
 
 
-#: A network in training mode, and an image to its loss.
-_Trained = tuple[nn.Module, ImageLoss]
-
-
-def _ours(shape: Sequence[int]) -> _Trained:
-    config = _config()
+def trained_network(which: str, shape: Sequence[int], *, device: str = "cpu") -> TrainedNetwork:
+    """Either network with what a training step of a batch of patches takes."""
+    mask = _mask(shape).to(device)
+    if which == PEER:
+        peer = plain_conv_unet().train().to(device)
+        dice_and_cross_entropy = DiceCELoss(softmax=True, to_onehot_y=True, batch=True)
+        sgd = torch.optim.SGD(peer.parameters(), lr=1e-2, momentum=0.99, nesterov=True)
+        return TrainedNetwork(peer, lambda image: dice_and_cross_entropy(peer(image), mask), sgd)
+    config = training_config(BUNDLE, device)
     network, loss = config.get_parsed_content("network"), config.get_parsed_content("loss")
     targets = {
-        "mask": _mask(shape).int(),
+        "mask": mask.int(),
         "mask_affine": torch.eye(4, dtype=torch.float64).repeat(BATCH_SIZE, 1, 1),
         "patient_id": ["random"] * BATCH_SIZE,
     }
-    return network.train(), lambda image: loss(network(image), targets)
+    optimizer = adamw(network, config)
+    return TrainedNetwork(network.train(), lambda image: loss(network(image), targets), optimizer)
 
 
-def _peer(shape: Sequence[int]) -> _Trained:
-    network, mask = plain_conv_unet(), _mask(shape)
-    loss = DiceCELoss(softmax=True, to_onehot_y=True, batch=True)
-    return network.train(), lambda image: loss(network(image), mask)
-
-
-def _config() -> ConfigParser:
-    """The bundle's training on a CPU."""
-    configs = bundle_configs("lung_ct_nodule_segmentation")
-    config = ConfigParser(merged_config([configs / "common.yaml", configs / "train.yaml"]))
-    config["device"] = "$torch.device('cpu')"
-    return config
+def _network(which: str) -> nn.Module:
+    if which == PEER:
+        return plain_conv_unet().eval()
+    network: nn.Module = training_config(BUNDLE).get_parsed_content("network")
+    return network.eval()
 
 
 def _mask(shape: Sequence[int]) -> torch.Tensor:

@@ -36,10 +36,10 @@ def test_a_forward_pass_and_a_step_of_both(
     assert measurement(which, TINY) > 0
 
 
-@pytest.mark.parametrize("trained", [detector_network._ours, detector_network._peer])
-def test_the_loss_reaches_every_weight(trained: Callable) -> None:
+@pytest.mark.parametrize("which", [OURS, PEER])
+def test_the_loss_reaches_every_weight(which: str) -> None:
     torch.manual_seed(0)
-    network, loss = trained(TINY)
+    network, loss, _ = detector_network.trained_network(which, TINY)
     assert network.training
     loss(torch.rand(1, 1, *TINY)).backward()
     assert not [name for name, weight in network.named_parameters() if weight.grad is None]

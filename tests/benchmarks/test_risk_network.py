@@ -83,7 +83,7 @@ def test_a_step_and_an_inference_of_both(
 def test_a_step_changes_every_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     network, config = risk_network.network_and_config(OURS)
     before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
-    monkeypatch.setattr(risk_network, "network_and_config", lambda _: (network, config))
+    monkeypatch.setattr(risk_network, "network_and_config", lambda *_: (network, config))
     monkeypatch.setattr(risk_network, "size", lambda *_: Size(0, 0, (4, 5, 3), 0, 0))
     step_s(OURS, TINY)
     weights = dict(network.named_parameters())

@@ -52,7 +52,7 @@ def test_a_step_of_the_peer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_loss_reaches_every_weight() -> None:
     torch.manual_seed(0)
-    network, loss = segmenter_network._ours((32, 32, 16))
+    network, loss, _ = segmenter_network.trained_network(OURS, (32, 32, 16))
     assert network.training
     loss(torch.rand(2, 1, 32, 32, 16)).backward()
     assert not [name for name, weight in network.named_parameters() if weight.grad is None]
