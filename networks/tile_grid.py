@@ -33,13 +33,15 @@ def tile_grid(
 ) -> list[Tile]:
     """Tiles that cover a scan, all of the same shape.
 
-    Each starts on a multiple of ``stride``, the last of an axis as far in as it needs to end with
-    the scan. Cores part the scan, each starts on a multiple of ``stride``, holds its tile's
-    centre, and inside the scan keeps ``margin`` from its tile's border.
+    They are as few as ``tile_shape`` allows, and then as small as so many can be, since what the
+    last of an axis covers twice is work for nothing. Each starts on a multiple of ``stride``, the
+    last of an axis as far in as it needs to end with the scan. Cores part the scan, each starts on
+    a multiple of ``stride``, holds its tile's centre, and inside the scan keeps ``margin`` from its
+    tile's border.
 
     Args:
         shape: voxels of the scan along each axis.
-        tile_shape: voxels of a tile, multiples of ``stride``; less in a scan that is smaller.
+        tile_shape: voxels of a tile at most, multiples of ``stride``.
         stride: voxels.
         margin: voxels, rounded up to multiples of ``stride``.
 
@@ -68,6 +70,8 @@ def _spans(size: int, tile: int, stride: int, margin: int) -> list[TileSpan]:
     tile = min(tile, padded)
     if tile == padded:
         return [TileSpan(0, padded, 0, size)]
+    count = -(-(padded - 2 * margin) // (tile - 2 * margin))
+    tile = _round_up(-(-(padded - 2 * margin) // count), stride) + 2 * margin
     last = padded - tile
     starts = [*range(0, last, tile - 2 * margin), last]
     # Half-way through each overlap.

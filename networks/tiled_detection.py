@@ -32,7 +32,7 @@ class TiledDetection(Inferer):
     values at the scan's border. Boxes may reach past the scan, but not with their centre.
 
     Args:
-        tile_shape: voxels of a tile along each axis, multiples of ``stride``.
+        tile_shape: voxels of a tile along each axis at most, multiples of ``stride``.
         stride: stride of the coarsest level along each axis. (Of the encoder for a
             :class:`networks.GlobalBoxRegressor`, which gives one box per tile.)
         margin: voxels along each axis between a core and its tile's border, rounded up to

@@ -28,7 +28,7 @@ class TiledSegmentation(Inferer):
     values at the scan's border.
 
     Args:
-        tile_shape: voxels of a tile along each axis, multiples of ``stride``.
+        tile_shape: voxels of a tile along each axis at most, multiples of ``stride``.
         stride: total stride of the network along each axis.
         margin: voxels along each axis between a core and its tile's border, rounded up to
             multiples of ``stride``; tiles overlap by twice as much.

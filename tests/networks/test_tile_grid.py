@@ -18,6 +18,16 @@ def test_a_grid_by_hand() -> None:
     ]
 
 
+def test_tiles_are_no_larger_than_they_must_be() -> None:
+    """Of at most 192 voxels three are needed for 430, and three of 176 do: 144 + 2 * 16."""
+    spans = [s for (s,) in tile_grid((430,), tile_shape=(192,), stride=(16,), margin=(16,))]
+    assert spans == [
+        TileSpan(0, 176, 0, 160),
+        TileSpan(144, 320, 160, 288),
+        TileSpan(256, 432, 288, 430),
+    ]
+
+
 @pytest.mark.parametrize(("tile", "margin"), [(16, 0), (16, 4), (24, 8), (24, 5), (32, 9)])
 def test_any_axis(tile: int, margin: int) -> None:
     stride = 4
@@ -35,6 +45,11 @@ def test_any_axis(tile: int, margin: int) -> None:
             assert span is spans[-1] or span.stop - span.core_stop >= margin
             assert span.core_start <= (span.start + span.stop) / 2
             assert span is spans[-1] or (span.start + span.stop) / 2 < span.core_stop
+        wide = spans[0].stop - stride
+        if len(spans) > 1:
+            rounded = -(-margin // stride) * stride
+            assert spans[0].stop <= tile
+            assert len(spans) * (wide - 2 * rounded) + 2 * rounded < spans[-1].stop
         for before, after in itertools.pairwise(spans):
             assert before.start < after.start
 

@@ -218,4 +218,4 @@ def test_what_breaks_a_rule_is_refused() -> None:
     with pytest.raises(
         ValueError, match=r"must divide the tile of \[32, 32\] voxels, got \[5, 5\]"
     ):
-        _tiled(2, 32, 0)(torch.zeros(1, 1, 40, 40), uneven)
+        _tiled(2, 32, 0)(torch.zeros(1, 1, 64, 64), uneven)
