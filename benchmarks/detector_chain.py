@@ -21,10 +21,13 @@ from monai.transforms import (
     EnsureChannelFirstd,
     LoadImaged,
     Orientationd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
     ScaleIntensityRanged,
 )
 
 from bundles.bundle_config import config_files, merged_config
+from transforms import RandNoised, RandSmoothd
 
 BUNDLE = "lung_ct_nodule_detection"
 PATCH_SHAPE = (192, 192, 80)
@@ -80,7 +83,8 @@ def our_chains(datalist: Path, cache: Path) -> tuple[Chain, Chain]:
 def zoo_chains(datalist: Path, cache: Path) -> tuple[Chain, Chain]:
     """As the model zoo's lung_nodule_ct_detection, with our augmentations in place of its own.
 
-    It reads the scan anew for its patches, which it expects to be resampled already.
+    Smoothing and noise, for which the project has transforms of its own, are MONAI's here. It reads
+    the scan anew for its patches, which it expects to be resampled already.
     """
     config = _training(datalist, cache)
     item = config.get_parsed_content("train::scans")[0]
@@ -109,12 +113,25 @@ def zoo_chains(datalist: Path, cache: Path) -> tuple[Chain, Chain]:
         ),
     ]
     plain = Compose(steps)
-    augmented = Compose([*steps, *config.get_parsed_content("train::augment")[1:]])
+    ours = config.get_parsed_content("train::augment")[1:]
+    augmented = Compose([*steps, *(monai_form(step) for step in ours)])
 
     def images(chain: Compose) -> Any:
         return list_data_collate([{"image": patch["image"]} for patch in chain(sample)])
 
     return lambda: images(augmented), lambda: images(plain)
+
+
+def monai_form(step: Any) -> Any:
+    """MONAI's transform with the distribution of one of ours; any other stays as it is."""
+    if isinstance(step, RandSmoothd):
+        sigma = step.sigma_voxel
+        return RandGaussianSmoothd(
+            step.keys, sigma_x=sigma, sigma_y=sigma, sigma_z=sigma, prob=step.prob
+        )
+    if isinstance(step, RandNoised):
+        return RandGaussianNoised(step.keys, std=step.max_std, prob=step.prob)
+    return step
 
 
 def _training(datalist: Path, cache: Path) -> ConfigParser:

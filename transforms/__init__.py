@@ -22,6 +22,8 @@ from transforms.downsample_mask import DownsampleMaskd, downsample_mask
 from transforms.empty_mask import EmptyMaskd, empty_mask
 from transforms.feature_affine import feature_affine
 from transforms.find_lungs import FindLungsd, find_lungs
+from transforms.gaussian_noise import RandNoised, gaussian_noise
+from transforms.gaussian_smooth import RandSmoothd, gaussian_smooth
 from transforms.keep_affine import KeepAffined
 from transforms.load_mask import LoadMaskd, load_mask
 from transforms.load_scan import LoadScand, load_scan
@@ -61,6 +63,8 @@ __all__ = [
     "LoadScand",
     "LungSideMaskd",
     "PadStoredd",
+    "RandNoised",
+    "RandSmoothd",
     "ReadStoredd",
     "ResampleAxesd",
     "ResampleMaskd",
@@ -85,6 +89,8 @@ __all__ = [
     "empty_mask",
     "feature_affine",
     "find_lungs",
+    "gaussian_noise",
+    "gaussian_smooth",
     "load_mask",
     "load_scan",
     "lung_side_mask",

@@ -7,17 +7,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from transforms.boxes_to_mask import covered_voxels
-from transforms.labelled_boxes import labelled_boxes
+from transforms.labelled_boxes import box_table, labelled_boxes
 from transforms.scan_error import ScanError, scan_name
 from transforms.separate_lungs import LEFT, RIGHT
 
 # Of a box's voxels; one at the midline may touch the lung beyond it.
 SMALLEST_SHARE = 0.5
+# A large tumour is no lung in HU, so that its box holds little of the lung it lies in.
+MARGIN_MM, SMALLEST_SHARE_AROUND = 10.0, 0.1
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +28,10 @@ logger = logging.getLogger(__name__)
 def check_side(boxes: Any, side: str, *, lungs: MetaTensor, image: MetaTensor) -> None:
     """Refuse a side that the boxes contradict, and report a box that touches no lung.
 
-    ``left`` or ``right`` is contradicted where every box lies in the other lung: half of its
-    voxels or more belong to that one and none to the lung named. A cancer of the pleura or the
-    mediastinum may touch no lung, so that is a warning.
+    ``left`` or ``right`` is contradicted where every box lies in the other lung and has no voxel
+    of the lung named: half of the box or more is that other lung, or 10 mm around the box a tenth
+    or more is, and still nothing is of the lung named, which the scan has elsewhere. A cancer of
+    the pleura or the mediastinum may touch no lung, so that is a warning.
 
     Args:
         boxes: of the cancer, ``(N, 6)`` centre and size in RAS mm; N may be 0.
@@ -40,22 +44,41 @@ def check_side(boxes: Any, side: str, *, lungs: MetaTensor, image: MetaTensor) -
     """
     labels = lungs.as_tensor()[0]
     contradicting = []
-    ranges = list(covered_voxels(boxes, image))
-    for box, (start, stop) in zip(np.asarray(boxes, float).tolist(), ranges, strict=True):
-        pairs = zip(start.clip(min=0).tolist(), stop.clip(min=0).tolist(), strict=True)
-        covered = labels[tuple(slice(first, past) for first, past in pairs)]
-        left, right = int((covered == LEFT).sum()), int((covered == RIGHT).sum())
-        if not left + right:
-            logger.warning("%s: the malignant box %s mm touches no lung", scan_name(image), box)
-        elif side in ("left", "right"):
-            named, other = (left, right) if side == "left" else (right, left)
-            if named == 0 and other >= SMALLEST_SHARE * covered.numel():
-                contradicting.append(box)
-    if contradicting and len(contradicting) == len(ranges):
+    table = box_table(boxes, image)
+    for box in table:
+        of = dict(zip(("left", "right"), _shares(labels, box, image), strict=True))
+        if not any(of.values()):
+            logger.warning(
+                "%s: the malignant box %s mm touches no lung", scan_name(image), box.tolist()
+            )
+        elif side in of and of[side] == 0:
+            other = "right" if side == "left" else "left"
+            if of[other] >= SMALLEST_SHARE or _is_far(labels, box, image, side):
+                contradicting.append(box.tolist())
+    if contradicting and len(contradicting) == len(table):
         raise ScanError(
             f"{scan_name(image)}: side must be that of a malignant box, got {side} and the box "
             f"{contradicting[0]} mm in the {'right' if side == 'left' else 'left'} lung"
         )
+
+
+def _is_far(labels: torch.Tensor, box: np.ndarray, image: MetaTensor, side: str) -> bool:
+    """Whether 10 mm around a box, too, there is the other lung and none of that named."""
+    half = len(box) // 2
+    widened = np.concatenate([box[:half], box[half:] + 2 * MARGIN_MM])
+    left, right = _shares(labels, widened, image)
+    named, other = (left, right) if side == "left" else (right, left)
+    found = bool((labels == (LEFT if side == "left" else RIGHT)).any())
+    return found and named == 0 and other >= SMALLEST_SHARE_AROUND
+
+
+def _shares(labels: torch.Tensor, box: np.ndarray, image: MetaTensor) -> tuple[float, float]:
+    """Of the voxels that a box covers in the scan, those of the left and of the right lung."""
+    ((start, stop),) = covered_voxels(box[None], image)
+    pairs = zip(start.clip(min=0).tolist(), stop.clip(min=0).tolist(), strict=True)
+    covered = labels[tuple(slice(first, past) for first, past in pairs)]
+    voxels = max(covered.numel(), 1)
+    return float((covered == LEFT).sum()) / voxels, float((covered == RIGHT).sum()) / voxels
 
 
 class CheckSided(MapTransform):

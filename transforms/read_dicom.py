@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_rescale
 
+from transforms.dicom_pixels import dicom_pixels, reason
 from transforms.scan_error import ScanError
 
 SPACING_TOLERANCE = 0.1
@@ -41,7 +41,7 @@ def read_dicom(path: Path, spatial_dims: int) -> tuple[np.ndarray, np.ndarray]:
         ScanError: the folder is no single, complete, evenly spaced CT series.
     """
     if spatial_dims == 2:
-        return _pixels(path).T, _affine_2d(path, _header(path))
+        return dicom_pixels(path).T, _affine_2d(path, _header(path))
     volume, affine, _ = read_dicom_series(path)
     return volume, affine
 
@@ -59,7 +59,7 @@ def read_dicom_series(path: Path) -> tuple[np.ndarray, np.ndarray, list[Dataset]
     first = headers[files[0]]
     volume = np.empty((first.Columns, first.Rows, len(files)), np.float32)
     for index, file in enumerate(files):
-        volume[..., index] = _pixels(file).T
+        volume[..., index] = dicom_pixels(file).T
     return volume, affine, [headers[file] for file in files]
 
 
@@ -99,27 +99,7 @@ def _header(file: Path) -> Dataset:
     try:
         return pydicom.dcmread(file, stop_before_pixels=True)
     except Exception as error:
-        raise ScanError(f"{file}: must be a readable DICOM file, got {_reason(error)}") from error
-
-
-def _pixels(file: Path) -> np.ndarray:
-    """Rescaled values of one file, float32 ``(rows, columns)``."""
-    try:
-        dataset = pydicom.dcmread(file)
-        pixels = apply_rescale(dataset.pixel_array, dataset)
-    except Exception as error:
-        raise ScanError(f"{file}: its pixels must be readable, got {_reason(error)}") from error
-    if pixels.ndim != 2 or dataset.get("PhotometricInterpretation") != "MONOCHROME2":
-        raise ScanError(
-            f"{file}: must hold one MONOCHROME2 frame, got "
-            f"{dataset.get('PhotometricInterpretation')} of shape {pixels.shape}"
-        )
-    return pixels.astype(np.float32)
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
+        raise ScanError(f"{file}: must be a readable DICOM file, got {reason(error)}") from error
 
 
 def _check_one_series(path: Path, headers: dict[Path, Dataset]) -> None:

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from cohorts.check import main as check
 from cohorts.datalist import SPLITS, read_datalist
 from cohorts.lung_pet_ct_dx import main
 from cohorts.voc_boxes import read_voc_boxes
@@ -92,8 +93,8 @@ def test_a_wrong_xml_is_named(
     assert message in capsys.readouterr().err
 
 
-def test_real_series(shared_data: Path, tmp_path: Path) -> None:
-    """A0001: its boxes in mm by hand, and the tumour's side that they show."""
+def test_real_series(shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A0001: its boxes in mm by hand, and the tumour's side that they show and the check asks."""
     source = shared_data / "lung-pet-ct-dx"
     with ZipFile(source / "A0001_series3_5mm.zip") as archive:
         archive.extractall(tmp_path / "dicom")
@@ -122,3 +123,9 @@ def test_real_series(shared_data: Path, tmp_path: Path) -> None:
     # RAS: the patient's left has x below 0 here, and the drawn columns are beyond the middle.
     assert box[0] < 0
     assert item["side"] == "left"
+    datalist = tmp_path / "out" / "datalist.json"
+    assert check([str(datalist), "--workers", "1"]) == 0
+    datalist.write_text(datalist.read_text().replace('"side": "left"', '"side": "right"'))
+    capsys.readouterr()
+    assert check([str(datalist), "--workers", "1"]) == 1
+    assert "side must be that of a malignant box, got right" in capsys.readouterr().err

@@ -80,6 +80,23 @@ def test_a_box_outside_the_lungs_is_reported_and_decides_nothing(
     assert caplog.messages == [f"scan.nii: the malignant box {BETWEEN} mm touches no lung"]
 
 
+def test_a_tumour_that_is_no_lung_itself_contradicts_by_what_is_around_it() -> None:
+    image = MetaTensor(torch.zeros(1, 60, 40, 40), torch.eye(4), {"filename_or_obj": "scan.nii"})
+    labels = torch.zeros(1, 60, 40, 40, dtype=torch.uint8)
+    labels[:, :15], labels[:, 30:] = 1, 2
+    labels[:, 42:58, 12:28, 12:28] = 0
+    box = [50.0, 20.0, 20.0, 18.0, 18.0, 18.0]
+    lungs = MetaTensor(labels, torch.eye(4))
+    check_side([box], "right", lungs=lungs, image=image)
+    with pytest.raises(ScanError, match=r"got left and the box \[50\.0, .* in the right lung"):
+        check_side([box], "left", lungs=lungs, image=image)
+    # The same where the left lung is white: nothing tells whose the tumour is.
+    white = MetaTensor(torch.where(labels == 1, 0, labels), torch.eye(4))
+    check_side([box], "left", lungs=white, image=image)
+    # Nearer to the middle the left lung is within 10 mm.
+    check_side([[27.0, *box[1:]]], "left", lungs=lungs, image=image)
+
+
 def test_a_missing_lung_contradicts_nothing(caplog: pytest.LogCaptureFixture) -> None:
     image, lungs = scan()
     lungs[:, :10] = 0
