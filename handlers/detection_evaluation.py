@@ -117,7 +117,9 @@ class DetectionEvaluation:
         self._scans += detected_scans(output, self._items)
 
     def _write(self, engine: Engine) -> None:
-        scans = self._scans
+        scans = self._scans = self.folder.gather(self._scans)
+        if not self.folder.is_written_here:
+            return
         matched = matched_scans([scan.marked for scan in scans])
         nodules = judged_nodules(scans, matched)
         by_size = {

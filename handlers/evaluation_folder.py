@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import ignite.distributed as idist
 
 from handlers.describe_checkpoint import describe_checkpoint
 from handlers.exit_on_failures import exit_on_failures
@@ -13,13 +15,19 @@ from handlers.three_planes import INTENDED_USE
 from handlers.writable_folder import writable_folder
 from handlers.write_json import write_json
 from handlers.write_table import write_table
+from metrics.gather_ranks import gather_scans
 
 if TYPE_CHECKING:
     from cohorts import ReadableScans
 
+Scan = TypeVar("Scan")
+
 
 class EvaluationFolder:
     """``evaluation.json`` and ``per_scan.csv``: what every evaluation says, whatever its task.
+
+    Several ranks may share the scans; `gather` then brings them together for the first, which
+    writes.
 
     Args:
         path: the folder, made if needed.
@@ -41,6 +49,7 @@ class EvaluationFolder:
         self.dataset = dataset
         self.datalist = datalist
         self.checkpoint = checkpoint
+        self._failures: list[dict[str, str]] = []
 
     def start(self) -> None:
         """Tries whether the folder can be written, before any scan is looked at.
@@ -50,13 +59,24 @@ class EvaluationFolder:
         """
         writable_folder(self.path)
 
+    def gather(self, scans: Sequence[Scan]) -> list[Scan]:
+        """The ``scans`` of all ranks in the datalist's order, once each rank has seen its own."""
+        self._failures = gather_scans([] if self.dataset is None else self.dataset.failures)
+        return gather_scans(scans)
+
+    @property
+    def is_written_here(self) -> bool:
+        """Whether this rank writes the files, the first."""
+        return idist.get_rank() == 0
+
     def finish(self, scans: int) -> None:
         """Ends the program with a non-zero code if a scan failed beside the ``scans`` evaluated.
 
         Raises:
             SystemExit: a scan failed.
         """
-        exit_on_failures(self._failures, scans + len(self._failures), self._report)
+        if self.is_written_here:
+            exit_on_failures(self._failures, scans + len(self._failures), self._report)
 
     def cohort(self) -> dict[str, Any]:
         """``datalist``, its name, and ``synthetic``; None where there is no datalist."""
@@ -87,7 +107,3 @@ class EvaluationFolder:
     @property
     def _report(self) -> Path:
         return self.path / "evaluation.json"
-
-    @property
-    def _failures(self) -> list[dict[str, str]]:
-        return [] if self.dataset is None else self.dataset.failures

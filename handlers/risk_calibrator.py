@@ -20,7 +20,7 @@ from handlers.write_json import write_json
 from metrics import (
     NoCalibrationError,
     censoring_weights,
-    gather_ranks,
+    gather_scans,
     platt_scaling,
     sensitivity_threshold,
 )
@@ -105,7 +105,7 @@ class RiskCalibrator:
     def _write_best(self, engine: Evaluator) -> None:
         if engine.state.best_metric_epoch != engine.state.epoch:
             return
-        scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        scans = gather_scans(self._scans)
         if idist.get_rank() == 0:
             self._write(scans)
 

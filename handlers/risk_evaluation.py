@@ -80,7 +80,6 @@ class RiskEvaluation:
         self.screening_prevalence = screening_prevalence
         self._calibration: RiskCalibration | None = None
         self._rows: list[dict[str, Any]] = []
-        self._years = 1
 
     def attach(self, engine: Engine) -> None:
         """Follow the evaluator ``engine``, whose own metrics are computed before."""
@@ -109,7 +108,6 @@ class RiskEvaluation:
         outputs, targets = output["pred"], output["label"]
         if self.folder.dataset is None:
             self._check_patients(targets["patient_id"])
-        self._years = outputs["logits"].shape[1]
         self._rows += scan_rows(outputs, targets, head=self.head, calibration=self._calibration)
 
     def _check_patients(self, patient_ids: Sequence[str]) -> None:
@@ -125,7 +123,9 @@ class RiskEvaluation:
 
     def _write(self, engine: Engine) -> None:
         calibration = self._calibration
-        self._rows = weighted_rows(self._rows, self._years)
+        self._rows = weighted_rows(self.folder.gather(self._rows))
+        if not self.folder.is_written_here:
+            return
         known = [row for row in self._rows if row["risk"] is not None]
         metrics = {**engine.state.metrics, **calibration_metrics(known, calibration)}
         self.folder.write(

@@ -72,7 +72,7 @@ def scan_rows(
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def weighted_rows(rows: Sequence[Mapping[str, Any]], years: int) -> list[dict[str, Any]]:
+def weighted_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """All rows of an evaluation with ``weight``, how much each counts in what is said of the risk.
 
     None where the label is not known. With years it is that of :func:`metrics.censoring_weights`
@@ -80,6 +80,7 @@ def weighted_rows(rows: Sequence[Mapping[str, Any]], years: int) -> list[dict[st
     """
     weights = np.ones(len(rows))
     if rows and "event" in rows[0]:
+        years = max(1, sum(name.startswith("risk_year_") for name in rows[0]))
         follow_up = ([row[name] for row in rows] for name in ("event_years", "event"))
         weights = censoring_weights(*follow_up, year=years)
     return [

@@ -65,6 +65,7 @@ class SegmentationEvaluation:
             output_dir, dataset, datalist=datalist, checkpoint=checkpoint
         )
         self.segmentation = segmentation
+        self._scans = 0
 
     def attach(self, engine: Engine) -> None:
         """Follow the evaluator ``engine``, whose own metrics are computed before."""
@@ -77,10 +78,13 @@ class SegmentationEvaluation:
         Raises:
             SystemExit: a scan failed.
         """
-        self.folder.finish(len(self.segmentation.scans))
+        self.folder.finish(self._scans)
 
     def _write(self, engine: Engine) -> None:
-        scans = self.segmentation.scans
+        scans = self.folder.gather(self.segmentation.scans)
+        self._scans = len(scans)
+        if not self.folder.is_written_here:
+            return
         nodules = cohort_nodules(scans)
         self.folder.write(
             {

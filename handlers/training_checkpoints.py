@@ -30,6 +30,7 @@ class TrainingCheckpoints:
     ``last.pt`` is written after every epoch and when training ends early, by an error or by
     Ctrl-C. A file is replaced only once its successor is complete, so a full disk or a killed
     process leaves the one before. The best epoch is the one MONAI's evaluator names best.
+    Of several ranks the first writes, and all resume.
 
     MONAI's ``CheckpointSaver`` cannot stand in a config for this: saving the trainer's own state
     would make the trainer refer to itself, and it writes its files in place.
@@ -44,7 +45,9 @@ class TrainingCheckpoints:
 
     Raises:
         ValueError: when training starts, if ``run_dir`` cannot be written, if ``resume`` is no
-            such checkpoint or of another network, or if it has had all the epochs.
+            such checkpoint, of another network or of epochs of another length, or if it has had
+            all the epochs.
+        OSError: a file cannot be written; the one before is kept.
     """
 
     def __init__(
@@ -82,6 +85,12 @@ class TrainingCheckpoints:
         checkpoint = load_trained_weights(path, self.network)
         if "trainer" not in checkpoint:
             raise ValueError(f"resume must be a last.pt with the trainer's state, got {path}")
+        steps, steps_before = engine.state.epoch_length, checkpoint["trainer"]["epoch_length"]
+        if steps != steps_before:
+            raise ValueError(
+                "a resumed training must have as many steps in an epoch as before, and so the "
+                f"scans, batch_size and ranks, got {steps} after {steps_before} in {path}"
+            )
         self.optimizer.load_state_dict(checkpoint["optimizer"])
         # Only how far it had come: the length of the schedule is the new training's.
         state, saved = self.lr_scheduler.state_dict(), checkpoint["lr_scheduler"]
@@ -119,9 +128,9 @@ class TrainingCheckpoints:
             return
         try:
             self._save_last(engine)
-        except (OSError, RuntimeError) as failure:  # torch's writer raises the latter
+        except OSError as failure:
             # What ended the training is what counts, and others have yet to hear of it.
-            logger.error("the last checkpoint could not be written, got %s", failure)
+            logger.error("%s", failure)
 
     def _weights(self) -> dict[str, Any]:
         """The weights on the CPU and without a wrapper's prefix, so that any machine loads them."""
@@ -130,5 +139,14 @@ class TrainingCheckpoints:
 
     @idist.one_rank_only()
     def _save(self, name: str, content: dict[str, Any]) -> None:
-        with replaced_file(self.run_dir / name) as partial:
-            torch.save(content, partial)
+        path = self.run_dir / name
+        try:
+            with replaced_file(path) as partial, partial.open("wb") as stream:
+                torch.save(content, stream)
+        except (OSError, RuntimeError) as error:
+            # Torch's writer hides what the disk said behind a RuntimeError of its own.
+            refusal = error if isinstance(error, OSError) else error.__context__
+            reason = refusal.strerror if isinstance(refusal, OSError) else error
+            raise OSError(
+                f"{path} must be writable, got {reason}; a checkpoint that was there before is kept"
+            ) from error

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 from monai.data.box_utils import box_pair_giou
 from monai.losses import FocalLoss
 from torch import nn
@@ -31,6 +32,8 @@ class DetectionLoss(nn.Module):
         lambda_giou: weight of one minus the generalised IoU (arXiv:1902.09630), 0 or more.
         anchor_scale: width in strides of the boxes that the matching compares with.
         candidates: cells of each level that a box may claim.
+        over_ranks: whether positive cells and samples are counted over all ranks, so that the mean
+            over them is the loss of their batches together; all must then call it as often.
 
     Shape:
         outputs: over levels, fine to coarse, ``{"logits": [(B, 1, *cells)],
@@ -48,6 +51,7 @@ class DetectionLoss(nn.Module):
         lambda_giou: float = 0.0,
         anchor_scale: float = 2.0,
         candidates: int = 9,
+        over_ranks: bool = False,
     ) -> None:
         super().__init__()
         # Written so that a NaN fails too.
@@ -64,6 +68,7 @@ class DetectionLoss(nn.Module):
         self.lambda_giou = lambda_giou
         self.anchor_scale = anchor_scale
         self.candidates = candidates
+        self.over_ranks = over_ranks
 
     def terms(
         self, outputs: Mapping[str, Sequence[torch.Tensor]], targets: Mapping[str, Any]
@@ -99,7 +104,7 @@ class DetectionLoss(nn.Module):
             sums["giou_loss"] = _by_sample(giou_loss, positives, samples)
             _check_finite(sums, targets["patient_id"])
 
-        divisor = max(len(positives.cell), samples)
+        divisor = self._mean_over_ranks(logits, len(positives.cell), samples).amax()
         terms = {name: by_sample.sum() / divisor for name, by_sample in sums.items()}
         loss = terms["box_p_loss"] + terms["centre_loss"] + terms["size_loss"]
         if self.lambda_giou > 0:
@@ -111,6 +116,13 @@ class DetectionLoss(nn.Module):
         self, outputs: Mapping[str, Sequence[torch.Tensor]], targets: Mapping[str, Any]
     ) -> torch.Tensor:
         return self.terms(outputs, targets)["loss"]
+
+    def _mean_over_ranks(self, like: torch.Tensor, *counts: int) -> torch.Tensor:
+        means = like.new_tensor(counts)
+        if self.over_ranks and dist.is_initialized():
+            dist.all_reduce(means)
+            means /= dist.get_world_size()
+        return means
 
     def _positives(self, logits: Sequence[torch.Tensor], targets: Mapping[str, Any]) -> _Positives:
         if len(logits) != len(self.level_strides):

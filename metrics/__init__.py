@@ -37,7 +37,7 @@ from metrics.froc_curve import (
 )
 from metrics.froc_metric import Froc
 from metrics.froc_values import froc_values
-from metrics.gather_ranks import gather_ranks
+from metrics.gather_ranks import gather_ranks, gather_scans
 from metrics.luna16_csv import ScanPoints, read_findings, read_marks, read_series
 from metrics.lung_rads_category import lung_rads_size_category
 from metrics.marked_scan import MarkedScan, marked_scans, marks_and_nodules, matched_scans
@@ -163,6 +163,7 @@ __all__ = [
     "froc_sensitivities",
     "froc_values",
     "gather_ranks",
+    "gather_scans",
     "growth_percent",
     "judged_attention",
     "lung_rads_growth",

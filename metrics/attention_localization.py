@@ -15,7 +15,7 @@ from ignite.metrics import Metric
 from metrics.attention_peak import attention_side, peak_distance, peak_mean
 from metrics.bootstrap_interval import FloatArray, weighted_mean, weighted_ratio
 from metrics.epoch_values import replace_values, value_with_interval
-from metrics.gather_ranks import gather_ranks
+from metrics.gather_ranks import gather_scans
 from metrics.weighted_median import weighted_median
 
 
@@ -150,7 +150,7 @@ class AttentionLocalization(Metric):
         self._scans.extend(zip(targets["patient_id"], judged, strict=True))
 
     def compute(self) -> dict[str, float]:
-        scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        scans = gather_scans(self._scans)
         patients, judged = [patient for patient, _ in scans], [scan for _, scan in scans]
         values: dict[str, float] = {
             "lesion_scans": sum(scan.chance > 0 for scan in judged),

@@ -16,7 +16,7 @@ from metrics.batch_scans import LabelledScan, labelled_scans
 from metrics.bootstrap_interval import FloatArray
 from metrics.check_scans import check_weights, checked_labels
 from metrics.epoch_values import WarnOnce, replace_values, value_with_interval
-from metrics.gather_ranks import gather_ranks
+from metrics.gather_ranks import gather_scans
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Auroc(Metric):
 
     def compute(self) -> dict[str, float]:
         """``auroc``, and ``auroc_low`` and ``auroc_high`` where there are patients enough."""
-        scans = [scan for rank in gather_ranks(self._scans) for scan in rank if scan.is_known]
+        scans = [scan for scan in gather_scans(self._scans) if scan.is_known]
         labels = [scan.label for scan in scans]
         statistic = partial(weighted_auroc, [scan.score for scan in scans], labels)
         values = value_with_interval("auroc", statistic, [scan.patient_id for scan in scans])

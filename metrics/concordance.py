@@ -16,7 +16,7 @@ from metrics.batch_scans import FollowedScan, followed_scans
 from metrics.bootstrap_interval import FloatArray
 from metrics.check_scans import check_weights, checked_survival
 from metrics.epoch_values import WarnOnce, replace_values, value_with_interval
-from metrics.gather_ranks import gather_ranks
+from metrics.gather_ranks import gather_scans
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class Concordance(Metric):
 
     def compute(self) -> dict[str, float]:
         """``concordance`` and its ends; empty where no pair of scans is comparable."""
-        scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        scans = gather_scans(self._scans)
         event = [scan.event for scan in scans]
         statistic = partial(
             weighted_concordance,

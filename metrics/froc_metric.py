@@ -13,7 +13,7 @@ from ignite.metrics import Metric
 from metrics.average_precision import average_precision
 from metrics.epoch_values import WarnOnce, replace_values
 from metrics.froc_values import SENSITIVITIES, froc_values
-from metrics.gather_ranks import gather_ranks
+from metrics.gather_ranks import gather_scans
 from metrics.marked_scan import MarkedScan, marked_scans, matched_scans
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Froc(Metric):
 
     def compute(self) -> dict[str, float]:
         """``cpm``, the sensitivities and the average precisions, with their intervals."""
-        scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        scans = gather_scans(self._scans)
         if not any(len(scan.nodules_mm) for scan in scans):
             self._warn(
                 f"FROC needs a nodule, got none in {len(scans)} scans: "

@@ -11,7 +11,7 @@ from ignite.engine import Engine
 from ignite.metrics import Metric
 
 from metrics.epoch_values import WarnOnce, replace_values
-from metrics.gather_ranks import gather_ranks
+from metrics.gather_ranks import gather_scans
 from metrics.segmentation_values import NODULE_VALUES, SCAN_VALUES, segmentation_values
 from metrics.segmented_scan import SegmentedScan, segmented_scan
 from networks.logits_to_scan import logits_to_scan
@@ -69,7 +69,7 @@ class NoduleSegmentation(Metric):
 
     def compute(self) -> dict[str, float]:
         """``dice`` and the other values, with their intervals."""
-        scans = [scan for rank in gather_ranks(self.scans) for scan in rank]
+        scans = gather_scans(self.scans)
         values = segmentation_values(scans)
         if "dice" not in values:
             self._warn(

@@ -17,7 +17,7 @@ from metrics.bootstrap_interval import FloatArray
 from metrics.censoring_weights import censoring_weights
 from metrics.check_scans import check_weights, checked_labels
 from metrics.epoch_values import WarnOnce, replace_values, value_with_interval
-from metrics.gather_ranks import gather_ranks
+from metrics.gather_ranks import gather_scans
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ class ScanAveragePrecision(Metric):
 
     def compute(self) -> dict[str, float]:
         """``average_precision`` and its ends; empty where the scans have one class only."""
-        every_scan = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        every_scan = gather_scans(self._scans)
         scans = [scan for scan in every_scan if scan.is_known]
         labels = [scan.label for scan in scans]
         if len(set(labels)) < 2:

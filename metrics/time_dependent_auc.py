@@ -18,7 +18,7 @@ from metrics.bootstrap_interval import FloatArray
 from metrics.censoring_weights import uncensored_probability
 from metrics.check_scans import check_weights, checked_survival
 from metrics.epoch_values import WarnOnce, replace_values, value_with_interval
-from metrics.gather_ranks import gather_ranks
+from metrics.gather_ranks import gather_scans
 
 logger = logging.getLogger(__name__)
 
@@ -99,7 +99,7 @@ class TimeDependentAuc(Metric):
 
     def compute(self) -> dict[str, float]:
         """``auc_year_<y>`` and its ends for each year that has them."""
-        scans = [scan for rank in gather_ranks(self._scans) for scan in rank]
+        scans = gather_scans(self._scans)
         scores = np.array([scan.scores for scan in scans]).reshape(-1, len(self._years))
         years, event = [scan.event_years for scan in scans], [scan.event for scan in scans]
         patient_ids = [scan.patient_id for scan in scans]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import pytest
 import torch
 import torch.distributed as dist
@@ -20,6 +21,7 @@ from metrics import (
     ScanAveragePrecision,
     TimeDependentAuc,
     gather_ranks,
+    gather_scans,
 )
 
 
@@ -68,3 +70,12 @@ def test_two_ranks_agree_with_one_process(
 def test_one_process_gathers_itself() -> None:
     assert gather_ranks(["scan"]) == [["scan"]]
     assert gather_ranks((0, {})) == [(0, {})]
+
+
+def test_scans_come_back_in_the_order_in_which_they_were_dealt_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert gather_scans(["a", "b"]) == ["a", "b"]
+    ranks = [["a", "d", None], [], ["b", "e"], ["c"]]
+    monkeypatch.setattr(idist, "all_gather", lambda own: ranks)
+    assert gather_scans(["a"]) == ["a", "b", "c", "d", "e", None]
