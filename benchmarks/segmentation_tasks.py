@@ -161,7 +161,7 @@ def step_seconds(job: Job) -> dict[str, Seconds]:
     report = config.get_parsed_content("report")
     job.output.mkdir(parents=True, exist_ok=True)
     start = wall_and_cpu_s()
-    report.start(job.output, {})
+    report.start({})
     image, scan = batch["image"][0], batch["scan"][0]
     report(prediction, image=image, scan=scan, name=nifti_name(job.scan), folder=job.output)
     seconds["report"] = wall_and_cpu_s() - start

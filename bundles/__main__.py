@@ -9,7 +9,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import yaml
+from bundles.given_settings import given_settings
+from cohorts.shard import SHARD_HELP, WHOLE
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -47,7 +48,7 @@ def train(options: argparse.Namespace) -> None:
     from bundles.run_bundle import resume_bundle, run_bundle
     from bundles.run_folders import new_run
 
-    settings = _settings(options.set)
+    settings = given_settings(options.set)
     if options.resume is not None:
         if options.overlay or options.datalist:
             raise ValueError("--resume must stand without --overlay and --datalist, got both")
@@ -70,29 +71,35 @@ def evaluate(options: argparse.Namespace) -> None:
     run_bundle(
         options.bundle,
         "evaluate",
-        overlays=[run_dir / "trained.yaml"],
-        overrides={**_places(options, run_dir), **_settings(options.set)},
+        overlays=[run_dir / "trained.yaml", *options.overlay],
+        overrides={**_places(options, run_dir), **given_settings(options.set)},
     )
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Apply a checkpoint to scans without annotations."""
+    """Apply a checkpoint to scans without annotations; those done before are kept."""
+    from bundles.bundle_config import config_files, merged_config
     from bundles.run_bundle import run_bundle
     from bundles.run_folders import last_run
+    from bundles.settings_fingerprint import settings_fingerprint
+    from cohorts.shard import Shard
 
+    shard = Shard.parse(options.shard)
     run_dir = options.run or last_run(options.bundle)
-    run_bundle(
-        options.bundle,
-        "inference",
-        overlays=[run_dir / "trained.yaml"],
-        overrides={
-            **_places(options, run_dir),
-            "scans": options.scans,
-            "output_dir": str(options.output),
-            **_settings(options.set),
-        },
-    )
+    overlays = [run_dir / "trained.yaml", *options.overlay]
+    overrides = {
+        **_places(options, run_dir),
+        "scans": options.scans,
+        "output_dir": str(options.output),
+        "shard": str(shard),
+        **given_settings(options.set),
+    }
+    config = merged_config(config_files(options.bundle, "inference", overlays))
+    overrides.setdefault("fingerprint", settings_fingerprint(config, overrides))
+    run_bundle(options.bundle, "inference", overlays=overlays, overrides=overrides)
     print(f"written: {options.output}")
+    if shard.count > 1:
+        print(f"once all shards are done: python -m bundles.merge_predictions {options.output}")
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -108,7 +115,7 @@ def compare(options: argparse.Namespace) -> None:
         command=options.command_line,
         arms=options.arms,
         overlays=options.overlay,
-        settings=_settings(options.set),
+        settings=given_settings(options.set),
         jobs=options.jobs,
     )
 
@@ -128,28 +135,6 @@ def _places(options: argparse.Namespace, run_dir: Path) -> dict[str, Any]:
         if getattr(options, option, None) is not None:
             places[setting] = str(getattr(options, option))
     return places
-
-
-def _settings(pairs: list[str]) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--set must be given as name=value, got {pair}")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(f"--set must be given a value in YAML, got {pair}") from error
-        settings[name] = _number(value) if isinstance(value, str) else value
-    return settings
-
-
-def _number(text: str) -> float | str:
-    """YAML 1.1, which PyYAML reads, takes 1e-3 for a word."""
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -177,12 +162,12 @@ def _add_options(command: argparse.ArgumentParser, name: str) -> None:
         scans = "NIfTI or .mhd files, DICOM series folders, or folders of these"
         command.add_argument("--scans", nargs="+", required=True, help=scans)
         command.add_argument("--output", type=Path, required=True, help="folder of the results")
+        command.add_argument("--shard", default=WHOLE, metavar="I/N", help=SHARD_HELP)
     else:
         needed = name == "compare"
         command.add_argument("--datalist", type=Path, required=needed, help="datalist JSON")
-    if name in ("train", "compare"):
-        overlay = "a further file of configs/, or a path"
-        command.add_argument("--overlay", action="append", default=[], help=overlay)
+    overlay = "a further file of configs/, or a path"
+    command.add_argument("--overlay", action="append", default=[], help=overlay)
     if name == "compare":
         command.add_argument("--arms", nargs="+", default=[], help="those to compare; else all")
         command.add_argument("--seeds", type=int, default=3, help="trainings of each arm")

@@ -43,12 +43,36 @@ Job = TypeVar("Job", bound=ScanJob)
 
 
 @dataclass(frozen=True)
-class ConvertedScans:
-    """Items in the order of the jobs; a sentence for each scan that failed or was left out."""
+class ConvertedScan:
+    """What became of one scan: its item, or a sentence on why it failed or was left out.
 
-    items: tuple[Item, ...]
-    failures: tuple[str, ...]
-    left_out: tuple[str, ...]
+    ``fingerprint`` is that of its sources, settings and conversion.
+    """
+
+    name: str
+    fingerprint: str
+    item: Item | None = None
+    failure: str | None = None
+    left_out: str | None = None
+
+
+@dataclass(frozen=True)
+class ConvertedScans:
+    """What became of the scans, in the order of the jobs."""
+
+    scans: tuple[ConvertedScan, ...]
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        return tuple(scan.item for scan in self.scans if scan.item is not None)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return tuple(scan.failure for scan in self.scans if scan.failure is not None)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        return tuple(scan.left_out for scan in self.scans if scan.left_out is not None)
 
 
 def convert_scans(
@@ -75,31 +99,22 @@ def convert_scans(
     """
     if workers < 1:
         raise ValueError(f"workers must be 1 or more, got {workers}")
-    _check_names(jobs)
+    check_names(jobs)
     for name in ("images", "masks", "items"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     prints = {job.name: _fingerprint(job, version) for job in jobs}
-    done = {job.name: _finished_item(job.name, folder, prints[job.name]) for job in jobs}
-    items = {name: item for name, item in done.items() if item is not None}
-    pending = [(job, prints[job.name]) for job in jobs if job.name not in items]
-    failures: dict[str, str] = {}
-    left_out: dict[str, str] = {}
+    done: dict[str, ConvertedScan] = {}
+    for name, fingerprint in prints.items():
+        item = finished_item(name, folder, fingerprint)
+        if item is not None:
+            done[name] = ConvertedScan(name, fingerprint, item=item)
+    pending = [(job, prints[job.name]) for job in jobs if job.name not in done]
     make = partial(_convert_one, convert=convert, folder=folder)
-    with tqdm(total=len(jobs), initial=len(items), desc="scans", unit="scan") as bar:
-        for name, item, failure, reason in map_in_workers(make, pending, workers):
-            if item is not None:
-                items[name] = item
-            elif failure is not None:
-                failures[name] = failure
-            else:
-                left_out[name] = reason
+    with tqdm(total=len(jobs), initial=len(done), desc="scans", unit="scan") as bar:
+        for scan in map_in_workers(make, pending, workers):
+            done[scan.name] = scan
             bar.update()
-    names = [job.name for job in jobs]
-    return ConvertedScans(
-        items=tuple(items[name] for name in names if name in items),
-        failures=tuple(failures[name] for name in names if name in failures),
-        left_out=tuple(left_out[name] for name in names if name in left_out),
-    )
+    return ConvertedScans(tuple(done[job.name] for job in jobs))
 
 
 def scan_file_name(patient_id: str, series_uid: str) -> str:
@@ -108,7 +123,20 @@ def scan_file_name(patient_id: str, series_uid: str) -> str:
     return f"{patient}-{hashlib.sha256(series_uid.encode()).hexdigest()[:8]}"
 
 
-def _check_names(jobs: Sequence[ScanJob]) -> None:
+def finished_item(name: str, folder: Path, fingerprint: str) -> Item | None:
+    """The item of a scan that was converted under this fingerprint and is all there, or None."""
+    try:
+        record = json.loads(_item_path(name, folder).read_text(encoding="utf-8"))
+        item: Item = record["item"]
+        files = [folder / item[key] for key in ("image", "mask", "lungs") if key in item]
+        complete = record["fingerprint"] == fingerprint and all(map(Path.is_file, files))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return item if complete else None
+
+
+def check_names(jobs: Sequence[ScanJob]) -> None:
+    """Raises ``ValueError`` where two jobs share a name."""
     seen: dict[str, ScanJob] = {}
     for job in jobs:
         other = seen.setdefault(job.name, job)
@@ -121,20 +149,21 @@ def _check_names(jobs: Sequence[ScanJob]) -> None:
 
 def _convert_one(
     task: tuple[Job, str], *, convert: Callable[[Job, Path], Item], folder: Path
-) -> tuple[str, Item | None, str | None, str]:
+) -> ConvertedScan:
     job, fingerprint = task
+    scan = partial(ConvertedScan, job.name, fingerprint)
     try:
         item = convert(job, folder)
         record = {"fingerprint": fingerprint, "item": item}
         with replaced_file(_item_path(job.name, folder)) as part:
             part.write_text(json.dumps(record, allow_nan=False), encoding="utf-8")
     except LeftOut as reason:
-        return job.name, None, None, str(reason)
+        return scan(left_out=str(reason))
     except Exception as error:
         if isinstance(error, OSError) and error.errno in FATAL:
             raise
-        return job.name, None, _sentence(error, job), ""
-    return job.name, item, None, ""
+        return scan(failure=_sentence(error, job))
+    return scan(item=item)
 
 
 def _sentence(error: Exception, job: ScanJob) -> str:
@@ -161,17 +190,6 @@ def _stamps(source: Path) -> list[list[Any]]:
     files = sorted(source.iterdir()) if source.is_dir() else [source]
     stats = [(file.name, file.stat()) for file in files if file.is_file()]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-
-
-def _finished_item(name: str, folder: Path, fingerprint: str) -> Item | None:
-    try:
-        record = json.loads(_item_path(name, folder).read_text(encoding="utf-8"))
-        item: Item = record["item"]
-        files = [folder / item[key] for key in ("image", "mask", "lungs") if key in item]
-        complete = record["fingerprint"] == fingerprint and all(map(Path.is_file, files))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return item if complete else None
 
 
 def _item_path(name: str, folder: Path) -> Path:

@@ -18,6 +18,7 @@ from cohorts.convert_scans import ScanJob, scan_file_name
 from cohorts.datalist import Item
 from cohorts.dicom_scan import DicomScan, read_dicom_scan
 from cohorts.run_command import run_command
+from cohorts.shard import SHARD_HELP, WHOLE
 from cohorts.study_labels import StudyLabel, StudyLabels
 from cohorts.study_series import StudySeries, choose_series, read_studies
 from transforms.read_dicom import dicom_files
@@ -125,6 +126,7 @@ def _work(options: argparse.Namespace) -> list[str]:
         convert_study,
         options.output,
         workers=options.workers,
+        shard=options.shard,
         failures=unreadable,
         left_out=left_out,
     )
@@ -151,6 +153,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="CSV with patient_id and risk (1 = cancer), and if known study_uid, side, "
         "years_to_diagnosis, censoring_years; left out, no cancer is known")  # fmt: skip
     add("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes")
+    add("--shard", default=WHOLE, metavar="I/N", help=SHARD_HELP)
     options = parser.parse_args(arguments)
     return run_command(lambda: _work(options), options.output)
 

@@ -29,6 +29,7 @@ from cohorts.lidc_nodules import (
 )
 from cohorts.lidc_xml import lidc_xml_files, read_lidc_xml
 from cohorts.run_command import run_command
+from cohorts.shard import SHARD_HELP, WHOLE
 from cohorts.write_nifti import write_nifti
 from transforms.load_scan import as_metatensor
 
@@ -138,6 +139,7 @@ def _work(options: argparse.Namespace) -> list[str]:
         convert_lidc,
         options.output,
         workers=options.workers,
+        shard=options.shard,
         settings=settings,
         failures=unreadable,
         left_out=left_out,
@@ -167,6 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--min-readers", type=int, choices=range(1, MAX_READERS + 1), default=1,
         help="leave out nodules that fewer readers outlined")  # fmt: skip
     add("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes")
+    add("--shard", default=WHOLE, metavar="I/N", help=SHARD_HELP)
     options = parser.parse_args(arguments)
     return run_command(lambda: _work(options), options.output)
 

@@ -22,6 +22,7 @@ from cohorts.dicom_scan import read_dicom_scan
 from cohorts.dicom_series import DicomSeries, find_series
 from cohorts.lesion_side import lesion_side
 from cohorts.run_command import run_command
+from cohorts.shard import SHARD_HELP, WHOLE
 from cohorts.slice_lesions import SliceBox, slice_lesions
 from cohorts.voc_boxes import read_voc_boxes
 from transforms.load_scan import as_metatensor
@@ -138,6 +139,7 @@ def _work(options: argparse.Namespace) -> list[str]:
         convert_lung_pet_ct,
         options.output,
         workers=options.workers,
+        shard=options.shard,
         failures=unreadable,
         left_out=left_out,
     )
@@ -162,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--output", type=Path, required=True, default=argparse.SUPPRESS,
         help="folder for datalist.json and the images")  # fmt: skip
     add("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes")
+    add("--shard", default=WHOLE, metavar="I/N", help=SHARD_HELP)
     options = parser.parse_args(arguments)
     return run_command(lambda: _work(options), options.output)
 

@@ -22,6 +22,7 @@ from cohorts.convert_scans import ScanJob
 from cohorts.datalist import Item
 from cohorts.lesion_side import lesion_side
 from cohorts.run_command import run_command
+from cohorts.shard import SHARD_HELP, WHOLE
 from cohorts.write_nifti import write_nifti
 from transforms.boxes_to_voxels import boxes_to_world
 from transforms.check_geometry import check_geometry
@@ -123,7 +124,12 @@ def _below(folder: Path, name: str) -> Path:
 def _work(options: argparse.Namespace) -> list[str]:
     jobs = msd_jobs(options.input)
     return convert_collection(
-        COLLECTION, jobs, convert_msd, options.output, workers=options.workers
+        COLLECTION,
+        jobs,
+        convert_msd,
+        options.output,
+        workers=options.workers,
+        shard=options.shard,
     )
 
 
@@ -144,6 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--output", type=Path, required=True, default=argparse.SUPPRESS,
         help="folder for datalist.json and the masks")  # fmt: skip
     add("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes")
+    add("--shard", default=WHOLE, metavar="I/N", help=SHARD_HELP)
     options = parser.parse_args(arguments)
     return run_command(lambda: _work(options), options.output)
 

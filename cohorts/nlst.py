@@ -19,6 +19,7 @@ from cohorts.dicom_scan import read_dicom_scan
 from cohorts.dicom_series import DicomSeries, find_series
 from cohorts.nlst_participants import SCREENING_YEARS, NlstParticipants, ScreeningOutcome
 from cohorts.run_command import run_command
+from cohorts.shard import SHARD_HELP, WHOLE
 from cohorts.slice_lesions import SliceBox, slice_lesions
 
 COLLECTION = Collection(
@@ -180,6 +181,7 @@ def _work(options: argparse.Namespace) -> list[str]:
         convert_nlst,
         options.output,
         workers=options.workers,
+        shard=options.shard,
         failures=unreadable,
     )
 
@@ -203,6 +205,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--boxes", type=Path, default=None, help="Sybil's annotations JSON")
     add("--participants", type=Path, default=None, help="the participant table (prsn), CSV")
     add("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes")
+    add("--shard", default=WHOLE, metavar="I/N", help=SHARD_HELP)
     options = parser.parse_args(arguments)
     return run_command(lambda: _work(options), options.output)
 

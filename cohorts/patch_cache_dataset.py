@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from typing import Any
 
 from monai.data import Dataset
 from monai.transforms import Compose
-from tqdm import tqdm
 
-from cohorts.worker_pool import map_in_workers
+from cohorts.fill_cache import fill_cache
 from transforms import CachedVolumesd, ScanError
 
 logger = logging.getLogger(__name__)
@@ -48,47 +44,12 @@ class PatchCacheDataset(Dataset):
     ) -> None:
         if num_workers < 0:
             raise ValueError(f"num_workers must be 0 or more, got {num_workers}")
-        fill_cache(cache, data, max(1, num_workers))
+        failures = fill_cache(cache, data, max(1, num_workers))
+        for failure in failures:
+            logger.error(failure)
+        if failures:
+            others = f" (and {len(failures) - 1} more, listed above)" if len(failures) > 1 else ""
+            raise ScanError(f"{failures[0]}{others}; all other scans are cached")
         # In one line with the cache: within a Compose of its own it would draw other numbers.
         steps = transform.transforms if isinstance(transform, Compose) else transform
         super().__init__(data, Compose([cache, *steps]))
-
-
-def fill_cache(cache: CachedVolumesd, items: Sequence[Item], workers: int) -> None:
-    """Keep every item; raises as :class:`PatchCacheDataset`."""
-    distinct = list({id(item): item for item in items}.values())
-    with ThreadPoolExecutor(workers) as pool:
-        held = list(pool.map(cache.holds, distinct))
-    missing = [item for item, there in zip(distinct, held, strict=True) if not there]
-    if not missing:
-        return
-    failures = []
-    done = len(distinct) - len(missing)
-    try:
-        with tqdm(total=len(distinct), initial=done, desc="patch cache", unit="scan") as bar:
-            for failure in map_in_workers(partial(_kept, cache), missing, workers):
-                if failure is not None:
-                    failures.append(failure)
-                    logger.error(failure)
-                bar.update()
-    except BrokenProcessPool as error:
-        raise OSError(
-            "every worker that fills the cache must live to its end, got one killed; try fewer, "
-            "and the scans done so far are kept"
-        ) from error
-    if failures:
-        others = f" (and {len(failures) - 1} more, listed above)" if len(failures) > 1 else ""
-        raise ScanError(f"{failures[0]}{others}; all other scans are cached")
-
-
-def _kept(cache: CachedVolumesd, item: Item) -> str | None:
-    """Why the item cannot be kept, if so."""
-    try:
-        cache(item)
-    except (ScanError, RuntimeError) as error:
-        # MONAI's Compose hides what a transform raised behind a RuntimeError.
-        cause = error.__cause__ if isinstance(error.__cause__, ScanError) else error
-        if isinstance(cause, ScanError):
-            return str(cause)
-        raise
-    return None

@@ -9,7 +9,7 @@ VOLUME_SUFFIXES = (".nii", ".nii.gz", ".mhd", ".mha")
 
 
 def scan_items(scans: str | Path | Sequence[str | Path]) -> list[dict[str, str]]:
-    """One datalist item for each scan that the given paths name, in the given order.
+    """One datalist item for each scan that the given paths name, in the given order, once each.
 
     A file is one scan. A folder that holds NIfTI or MetaImage files is one scan for each of
     them; a folder that holds only other files is one DICOM series; a folder that holds only
@@ -31,7 +31,7 @@ def scan_items(scans: str | Path | Sequence[str | Path]) -> list[dict[str, str]]
     if not paths or not all(str(path).strip() for path in paths):
         raise ValueError(f"scans must name at least one scan, got {scans!r}")
     found = [scan for path in paths for scan in _scans_at(Path(path))]
-    return [{"image": str(scan), "source": str(scan)} for scan in found]
+    return [{"image": scan, "source": scan} for scan in dict.fromkeys(map(str, found))]
 
 
 def _scans_at(path: Path) -> list[Path]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import connection
 from typing import TypeVar
 
 Input = TypeVar("Input")
@@ -18,7 +21,7 @@ def map_in_workers(
     """The function's values as they come, in any order; with one worker here and in order.
 
     Raises what the function raises, once the other workers have ended; ``BrokenProcessPool``
-    where one was killed.
+    where one was killed. Where this process itself is killed, the workers end with it.
     """
     if workers == 1 or len(inputs) < 2:
         yield from map(function, inputs)
@@ -26,7 +29,7 @@ def map_in_workers(
     # Fresh processes: forking after another library has started threads can hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
-        min(workers, len(inputs)), mp_context=context, initializer=_quiet_interrupt
+        min(workers, len(inputs)), mp_context=context, initializer=_begin_worker
     ) as pool:
         jobs = [pool.submit(function, value) for value in inputs]
         try:
@@ -37,5 +40,14 @@ def map_in_workers(
             raise
 
 
-def _quiet_interrupt() -> None:
+def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # A worker would go on with what it was given, beside the run that takes the killed one's place.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

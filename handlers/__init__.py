@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from handlers.attention_map import AttentionPeak, attention_map, attention_peak
 from handlers.batch_of_one import batch_of_one
+from handlers.check_epochs import check_epochs
 from handlers.detection_evaluation import DetectionEvaluation
 from handlers.detection_pictures import DetectionPictures
 from handlers.detection_report import DetectionReport
@@ -11,8 +12,11 @@ from handlers.early_stopping import EarlyStopping
 from handlers.epoch_report import EpochReport
 from handlers.example_pictures import ExamplePictures
 from handlers.gradient_clipping import GradientClipping
+from handlers.join_ranks import join_ranks
 from handlers.mlflow_tracking import MlflowTracking
 from handlers.prepare_targets import PrepareTargets
+from handlers.rank_sampler import rank_sampler
+from handlers.rank_share import rank_shard, rank_share
 from handlers.reliability_picture import reliability_picture
 from handlers.risk_calibrator import RiskCalibrator
 from handlers.risk_evaluation import RiskEvaluation
@@ -52,7 +56,12 @@ __all__ = [
     "attention_map",
     "attention_peak",
     "batch_of_one",
+    "check_epochs",
     "draw_curves",
+    "join_ranks",
+    "rank_sampler",
+    "rank_shard",
+    "rank_share",
     "reliability_picture",
     "three_planes",
 ]

@@ -13,12 +13,12 @@ from cohorts.replaced_file import replaced_file
 from handlers.findings import FINDING_KEYS, findings
 from handlers.luna16_tables import MARK_COLUMNS
 from handlers.remove_scan_files import remove_scan_files
+from handlers.scan_report import ScanResult, ScanTable
 from handlers.three_planes import LUNG_WINDOW_HU, three_planes
 from handlers.write_json import write_json
-from handlers.write_table import write_table
 from transforms.scan_error import scan_name
 
-TABLE = "findings.csv"
+TABLE = ScanTable("findings.csv", MARK_COLUMNS)
 FILES = r"findings\.json|finding_\d+\.png"  # of a scan, after its name
 
 
@@ -29,9 +29,8 @@ class DetectionReport:
     says what its keys mean; ``<name>_finding_01.png`` shows the first in three planes through its
     centre, with its box. ``findings.csv`` of the run has a submission's rows for
     ``python -m metrics.froc``, ``seriesuid`` being ``name``, in LPS mm (in 2D with ``coordZ`` 0):
-    all boxes of the network, since a FROC needs those with a low score too. It is rewritten after
-    every scan, and holds those that did not fail. Files of an earlier run on a scan of the same
-    name are removed.
+    all boxes of the network, since a FROC needs those with a low score too. Files of an earlier
+    run on a scan of the same name are removed.
 
     Args:
         min_score: findings are boxes with this score or more.
@@ -58,20 +57,18 @@ class DetectionReport:
         self.min_score = min_score
         self.max_pictures = max_pictures
         self.window = window
+        self.table: ScanTable | None = TABLE
         self._header: dict[str, Any] = {}
-        self._rows: list[list[Any]] = []
 
-    def start(self, folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Begins ``findings.csv`` anew; returns frame, rule and meaning of the findings."""
-        self._rows = []
-        write_table(folder / TABLE, MARK_COLUMNS, self._rows)
+    def start(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns frame, rule and meaning of the findings."""
         header = {
             "frame": "LPS",
             "min_score": self.min_score,
             "finding_keys": FINDING_KEYS,
         }
         self._header = {**about, **header}
-        return {**header, "table": TABLE}
+        return {**header, "table": TABLE.file}
 
     def __call__(
         self,
@@ -81,7 +78,7 @@ class DetectionReport:
         scan: MetaTensor,
         name: str,
         folder: Path,
-    ) -> dict[str, Any]:
+    ) -> ScanResult:
         """Writes findings and pictures of one scan, and returns the findings.
 
         ``prediction`` holds, each in a list of one, ``boxes`` ``(N, 2 * spatial_dims)``, corners
@@ -92,13 +89,12 @@ class DetectionReport:
         try:
             marks = findings(boxes, scores, image=image, scan=scan)
             entry = self._write(marks, scan=scan, name=name, folder=folder)
-            rows = self._rows + [_row(name, mark) for mark in marks]
-            write_table(folder / TABLE, MARK_COLUMNS, rows)
         except BaseException:
             remove_scan_files(folder, name, FILES)  # a scan that failed has none
             raise
-        self._rows = rows
-        return entry
+        pictures = [finding["picture"] for finding in entry["findings"] if finding["picture"]]
+        rows = [_row(name, mark) for mark in marks]
+        return ScanResult(entry, [entry["findings_file"], *pictures], rows)
 
     def _write(
         self, marks: Sequence[Mapping[str, Any]], *, scan: MetaTensor, name: str, folder: Path

@@ -36,13 +36,29 @@ class MlflowRun:
         experiment_name: made if it is not there yet.
         name: None for `<experiment_name>-<date>-<time>-<4 hex digits>`.
         tracking_uri: a database or a server.
+        tags: of the run, beside those that tell its origin.
+        run_id: an earlier run to take up again, in place of a new one.
+
+    Raises:
+        MlflowException: the local store fails too, or has no run of that id.
     """
 
-    def __init__(self, experiment_name: str, *, name: str | None, tracking_uri: str) -> None:
+    def __init__(
+        self,
+        experiment_name: str,
+        *,
+        name: str | None,
+        tracking_uri: str,
+        tags: Mapping[str, str] | None = None,
+        run_id: str | None = None,
+    ) -> None:
         stamp = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         self.name = name or f"{experiment_name}-{stamp}"
+        self._tags = dict(tags or {})
+        self._run_id = run_id
+        self._missing: set[Path] = set()
         try:
-            _check_server(tracking_uri)
+            check_server(tracking_uri)
             self._open(experiment_name, tracking_uri)
         except (MlflowException, OSError) as error:
             local_uri = local_store_uri()
@@ -57,8 +73,12 @@ class MlflowRun:
         self.tracking_uri = tracking_uri
         self.experiment: Experiment = ensure_store(experiment_name, tracking_uri)
         self.client = MlflowClient(tracking_uri=tracking_uri)
+        if self._run_id is not None:
+            self.entity = self.client.get_run(self._run_id)
+            self.reopen()
+            return
         self.entity = self.client.create_run(
-            self.experiment.experiment_id, run_name=self.name, tags=_origin_tags()
+            self.experiment.experiment_id, run_name=self.name, tags=_origin_tags() | self._tags
         )
 
     def log_params(self, params: Mapping[str, Any]) -> None:
@@ -75,15 +95,20 @@ class MlflowRun:
         self.client.log_batch(self.entity.info.run_id, metrics=metrics)
 
     def log_artifacts(self, paths: Iterable[Path]) -> None:
-        """Copy files, and folders under their own name, into the run; a missing one is told."""
+        """Copy files, and folders under their own name, into the run; say once what is missing."""
         run_id = self.entity.info.run_id
         for path in paths:
             if path.is_dir():
                 self.client.log_artifacts(run_id, str(path), artifact_path=path.name)
             elif path.is_file():
                 self.client.log_artifact(run_id, str(path))
-            else:
+            elif path not in self._missing:
                 logger.warning("MLflow artifact must exist, got %s", path)
+                self._missing.add(path)
+
+    def reopen(self) -> None:
+        """Take an ended run up again."""
+        self.client.update_run(self.entity.info.run_id, status="RUNNING")
 
     def end(self, status: str, error: BaseException | None = None) -> None:
         """Close the run as FINISHED, FAILED or KILLED, the tag `error` telling what ended it."""
@@ -93,8 +118,8 @@ class MlflowRun:
         self.client.set_terminated(run_id, status)
 
 
-def _check_server(uri: str) -> None:
-    """Raise OSError where a server does not answer soon; MLflow itself would try for minutes."""
+def check_server(uri: str) -> None:
+    """Raise OSError where a server does not answer soon; MLflow itself would wait much longer."""
     if not uri.startswith("http"):
         return
     with suppress(urllib.error.HTTPError):  # a refusal is an answer, from behind a login say

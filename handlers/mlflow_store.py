@@ -107,10 +107,16 @@ def ensure_all() -> None:
 
 
 def serve(port: int) -> None:
-    """Become the MLflow server on 127.0.0.1, showing the runs of the store."""
-    ensure_all()
+    """Become the MLflow server on 127.0.0.1, showing the runs of the store.
+
+    Raises:
+        SystemExit: a port that is no port or taken, or a store that a server shows already.
+    """
+    if not 0 < port < 65536:
+        sys.exit(f"PORT must be from 1 to 65535, got {port}")
     uri = store_uri()
     if uri.startswith("http"):
+        ensure_all()
         sys.exit(f"the runs are on {uri} (MLFLOW_TRACKING_URI); open it in a browser")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -118,6 +124,7 @@ def serve(port: int) -> None:
             probe.bind(("127.0.0.1", port))
         except OSError:
             sys.exit(f"port {port} is taken; name another with: make mlflow PORT=5001")
+    ensure_all()
     print(f"MLflow shows {uri} on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     where = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     server = ["-m", "mlflow", "server", "--backend-store-uri", uri, *where]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from monai.handlers import MLFlowHandler
 
 from handlers.finite_scalars import finite_scalars
 from handlers.hear_exception import hear_exception
-from handlers.mlflow_run import MlflowRun
+from handlers.mlflow_run import MlflowRun, check_server
 from handlers.mlflow_store import store_uri
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ class MlflowTracking:
     The run holds the metrics of the engine and of its evaluator, where it has one under
     ``train_<name>`` and ``val_<name>`` (the evaluator's at the trainer's epoch), the best key
     metric, the loss and learning rate of an iteration once a second, parameters, git commit,
-    package versions, and at the end the artifacts.
+    package versions, and at the end the artifacts. A training that goes on once it had ended, as
+    in the rounds of a federated one, goes on in its run.
     MONAI's `MLFlowHandler` writes the iterations; the run itself is made here, since that class
     finds its run by name and so mixes up two trainings.
 
@@ -51,6 +53,8 @@ class MlflowTracking:
         run_name: None for `<experiment_name>-<date>-<time>-<4 hex digits>`.
         tracking_uri: the store; None for `MLFLOW_TRACKING_URI`, else the local store.
         params: logged at the start as text.
+        data_list: the datalist, whose SHA-256 is a parameter ``data_list_sha256``.
+        tags: of the run, such as ``mlflow.parentRunId`` of one that is nested in another.
         artifacts: files and folders copied into the run when it ends.
         output_transform: from the trainer's output to the loss, or to a mapping of named terms,
             logged once a second; None for the output's `loss`.
@@ -67,6 +71,8 @@ class MlflowTracking:
         run_name: str | None = None,
         tracking_uri: str | None = None,
         params: Mapping[str, Any] | None = None,
+        data_list: str | Path | None = None,
+        tags: Mapping[str, str] | None = None,
         artifacts: Sequence[str | Path] = (),
         output_transform: Callable[[Any], Any] | None = None,
     ) -> None:
@@ -75,10 +81,14 @@ class MlflowTracking:
         self.run_name = run_name
         self.tracking_uri = store_uri(tracking_uri)
         self.params = dict(params or {})
+        self.data_list = data_list
+        self.tags = dict(tags or {})
         self.artifacts = [Path(artifact) for artifact in artifacts]
         self.output_transform = output_transform or _loss
         self._run: MlflowRun | None = None
+        self._completed: MlflowRun | None = None
         self._logs: dict[Engine, MLFlowHandler] = {}
+        self._store = self.tracking_uri
         self._answering = True
         self._next_iteration_log = 0.0
 
@@ -94,17 +104,37 @@ class MlflowTracking:
             self.evaluator.add_event_handler(Events.EPOCH_COMPLETED, self._log_epoch)
 
     def _start(self, engine: Engine) -> None:
-        run = MlflowRun(self.experiment_name, name=self.run_name, tracking_uri=self.tracking_uri)
-        self._run, self._answering, self._next_iteration_log = run, True, 0.0
+        going_on = isinstance(engine, Trainer) and engine.state.epoch > 0
+        before, self._completed = self._completed, None
+        if going_on and before is not None:
+            self._run = run = before
+            self._try(run.reopen)
+        else:
+            self._run = run = self._new_run()
+            self._store, self._answering = run.tracking_uri, True
+            self._try(run.log_params, self.params | self._data_hash())
+        self._next_iteration_log = 0.0
         hear_exception(engine, self._fail)
         engines = [engine] if self.evaluator is None else [engine, self.evaluator]
         self._logs = {each: self._log_of(each, trainer=engine, run=run) for each in engines}
-        self._try(run.log_params, self.params)
         self._try(self._logs[engine].start, engine)
         # Registered only now, and so behind all that the configuration lists: whatever they write
         # at the end is there to be copied.
         if not engine.has_event_handler(self._complete, Events.COMPLETED):
             engine.add_event_handler(Events.COMPLETED, self._complete)
+
+    def _new_run(self) -> MlflowRun:
+        return MlflowRun(
+            self.experiment_name,
+            name=self.run_name,
+            tracking_uri=self.tracking_uri,
+            tags=self.tags,
+        )
+
+    def _data_hash(self) -> dict[str, str]:
+        if self.data_list is None:
+            return {}
+        return {"data_list_sha256": hashlib.sha256(Path(self.data_list).read_bytes()).hexdigest()}
 
     def _log_of(self, engine: Engine, *, trainer: Engine, run: MlflowRun) -> MLFlowHandler:
         """MONAI's writer for one engine, bound to this run instead of finding one by name."""
@@ -159,9 +189,11 @@ class MlflowTracking:
             self._answering = self._try(self._logs[engine].epoch_completed, engine)
 
     def _complete(self, _engine: Engine) -> None:
-        if self._run is not None:
-            self._try(self._run.log_artifacts, self.artifacts)
+        run = self._run
+        if run is not None:
+            self._try(run.log_artifacts, self.artifacts)
             self._end("FINISHED")
+            self._completed = run
 
     def _fail(self, _engine: Engine, error: BaseException) -> None:
         """Record the outcome; Ignite may call this twice for one exception."""
@@ -182,6 +214,8 @@ class MlflowTracking:
         An epoch's values are tried again, the iterations' only after an epoch's went through.
         """
         try:
+            if not self._answering:
+                check_server(self._store)  # in seconds, where a write would take its time limit
             write(*values)
         except (MlflowException, OSError) as error:
             if self._answering:

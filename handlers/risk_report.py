@@ -13,6 +13,7 @@ from handlers.applied_calibration import applied_calibration
 from handlers.attention_map import ATTENTION_UNIT, SHOWN_FROM, attention_map, attention_peak
 from handlers.risk_numbers import risk_numbers
 from handlers.save_map import save_map
+from handlers.scan_report import ScanResult, ScanTable
 from handlers.three_planes import LUNG_WINDOW_HU, three_planes
 from networks.risk_calibration import RiskCalibration
 from transforms import attention_to_scan
@@ -57,9 +58,10 @@ class RiskReport:
         self.calibration = calibration
         self.head = head
         self.window = window
+        self.table: ScanTable | None = None
         self._calibration: RiskCalibration | None = None
 
-    def start(self, _folder: Path, _about: Mapping[str, Any]) -> dict[str, Any]:
+    def start(self, _about: Mapping[str, Any]) -> dict[str, Any]:
         """Reads the calibration; returns what the risks and the attention mean."""
         calibration = self._calibration = applied_calibration(self.calibration, self.checkpoint)
         return {
@@ -78,7 +80,7 @@ class RiskReport:
         scan: MetaTensor,
         name: str,
         folder: Path,
-    ) -> dict[str, Any]:
+    ) -> ScanResult:
         """Writes attention map and picture of one scan, and returns its numbers.
 
         ``prediction`` holds ``logits`` ``(1, Y)``, each year's risk before the sigmoid, and
@@ -101,10 +103,9 @@ class RiskReport:
                 title=f"{name}   {kind} {numbers['risk']:.3f}",
                 window=self.window,
             )
-        return {
-            **numbers,
-            **files,
+        place = {
             "peak_ras_mm": [round(value, 3) for value in peak.ras_mm],
             "peak_voxel": list(peak.voxel),
             "peak_attention": peak.value,
         }
+        return ScanResult({**numbers, **files, **place}, list(files.values()), [])

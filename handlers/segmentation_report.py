@@ -17,13 +17,12 @@ from cohorts.write_nifti import write_nifti
 from handlers.measured_nodules import NODULE_KEYS, MeasuredNodules, measured_nodules
 from handlers.middle_voxel import middle_voxel
 from handlers.remove_scan_files import remove_scan_files
+from handlers.scan_report import ScanResult, ScanTable
 from handlers.three_planes import LUNG_WINDOW_HU, three_planes
 from handlers.write_json import write_json
-from handlers.write_table import write_table
 from networks.logits_to_scan import logits_to_scan
 from transforms.scan_error import scan_name
 
-TABLE = "nodules.csv"
 FILES = r"nodules\.nii\.gz|nodules\.json|nodule_\d+\.png"  # of a scan, after its name
 PLACE_COLUMNS = ("coordX", "coordY", "coordZ")
 VALUE_COLUMNS = tuple(
@@ -31,6 +30,7 @@ VALUE_COLUMNS = tuple(
     for key in NODULE_KEYS
     if key not in ("number", "centre_lps_mm", "centre_ras_mm", "box_voxel", "picture")
 )
+TABLE = ScanTable("nodules.csv", ("name", "number", *PLACE_COLUMNS, *VALUE_COLUMNS))
 
 
 class SegmentationReport:
@@ -40,8 +40,7 @@ class SegmentationReport:
     (uint16 where there are more than 255). ``<name>_nodules.json`` measures each and says what its
     keys mean; ``<name>_nodule_01.png`` shows the first in three planes with the mask's outline.
     ``nodules.csv`` of the run has a row for each nodule measured, its place in LPS mm (in 2D with
-    ``coordZ`` 0); it is rewritten after every scan, and holds those that did not fail. Files of an
-    earlier run on a scan of the same name are removed.
+    ``coordZ`` 0). Files of an earlier run on a scan of the same name are removed.
 
     A nodule is a connected component of the voxels whose logit is above 0 in any class; specks
     under the volume of a sphere of 3 mm are dropped. The mask has them all; measured are the 100
@@ -67,16 +66,14 @@ class SegmentationReport:
             raise ValueError(f"max_pictures must be 0 or more, got {max_pictures}")
         self.max_pictures = max_pictures
         self.window = window
+        self.table: ScanTable | None = TABLE
         self._header: dict[str, Any] = {}
-        self._rows: list[list[Any]] = []
 
-    def start(self, folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-        """Begins ``nodules.csv`` anew; returns frame and meaning of the measurements."""
-        self._rows = []
-        self._write_table(folder, self._rows)
+    def start(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns frame and meaning of the measurements."""
         header = {"frame": "LPS", "nodule_keys": NODULE_KEYS}
         self._header = {**about, **header}
-        return {**header, "table": TABLE}
+        return {**header, "table": TABLE.file}
 
     def __call__(
         self,
@@ -86,7 +83,7 @@ class SegmentationReport:
         scan: MetaTensor,
         name: str,
         folder: Path,
-    ) -> dict[str, Any]:
+    ) -> ScanResult:
         """Writes mask, measurements and pictures of one scan, and returns the measurements.
 
         ``prediction`` holds ``logits`` ``(1, K, *image)`` and ``affine``, that of their grid.
@@ -96,13 +93,12 @@ class SegmentationReport:
             # Given away unnamed: a whole scan's mask is large, and its labels are enough.
             found = measured_nodules(scan, _mask(prediction, scan))
             entry = self._write(found, scan=scan, name=name, folder=folder)
-            rows = self._rows + [_row(name, nodule) for nodule in found.numbers]
-            self._write_table(folder, rows)
         except BaseException:
             remove_scan_files(folder, name, FILES)  # a scan that failed has none
             raise
-        self._rows = rows
-        return entry
+        pictures = [nodule["picture"] for nodule in entry["nodules"] if nodule["picture"]]
+        files = [entry["mask_file"], entry["nodules_file"], *pictures]
+        return ScanResult(entry, files, [_row(name, nodule) for nodule in found.numbers])
 
     def _write(
         self, found: MeasuredNodules, *, scan: MetaTensor, name: str, folder: Path
@@ -159,9 +155,6 @@ class SegmentationReport:
                 window=self.window,
             )
         return path.name
-
-    def _write_table(self, folder: Path, rows: list[list[Any]]) -> None:
-        write_table(folder / TABLE, ("name", "number", *PLACE_COLUMNS, *VALUE_COLUMNS), rows)
 
 
 def _mask(prediction: Mapping[str, Any], scan: MetaTensor) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ import torch
 from monai.data import DataLoader
 from monai.transforms import SelectItemsd
 
-from cohorts import PatchCacheDataset, patch_cache_dataset
+from cohorts import PatchCacheDataset, fill_cache
 from cohorts.scan_hash import scan_hash
 from cohorts.write_nifti import write_nifti
 from transforms import CachedVolumesd, CropAroundBoxd, LoadScand, ScanError
@@ -111,9 +111,9 @@ def test_a_killed_worker_is_one_sentence(
     items: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> Any:
-        raise patch_cache_dataset.BrokenProcessPool
+        raise fill_cache.BrokenProcessPool
         yield
 
-    monkeypatch.setattr(patch_cache_dataset, "map_in_workers", broken)
+    monkeypatch.setattr(fill_cache, "map_in_workers", broken)
     with pytest.raises(OSError, match="must live to its end, got one killed"):
         dataset(items, tmp_path / "cache", workers=2)

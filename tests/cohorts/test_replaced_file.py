@@ -36,3 +36,12 @@ def test_a_datalist_that_cannot_take_its_place_leaves_no_part(tmp_path: Path) ->
     with pytest.raises(OSError, match=r"datalist\.json"):
         write_datalist({"world_frame": "RAS", "box_mode": "cccwhd"}, tmp_path / "datalist.json")
     assert [file.name for file in tmp_path.iterdir()] == ["datalist.json"]
+
+
+def test_a_full_disk_names_the_file(tmp_path: Path) -> None:
+    full = OSError(28, "No space left on device")
+    with (
+        pytest.raises(OSError, match=r"left on device: .*a\.csv"),
+        replaced_file(tmp_path / "a.csv"),
+    ):
+        raise full

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from handlers.mlflow_store import ensure_store, local_store_uri, store_uri
+from handlers.mlflow_store import ensure_store, local_store_uri, serve, store_uri
 
 
 def test_a_fresh_store_keeps_its_artifacts_beside_it(tmp_path: Path) -> None:
@@ -56,3 +57,20 @@ def test_a_deleted_experiment_is_refused(tmp_path: Path) -> None:
     MlflowClient(tracking_uri=uri).delete_experiment(ensure_store("risk", uri).experiment_id)
     with pytest.raises(ValueError, match="must not be deleted, got risk"):
         ensure_store("risk", uri)
+
+
+def test_a_port_that_cannot_be_had_is_told_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = tmp_path / "mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{database}")
+    monkeypatch.setattr("os.execv", lambda *_: pytest.fail("the server was started"))
+    with pytest.raises(SystemExit, match="PORT must be from 1 to 65535, got 99999"):
+        serve(99999)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(SystemExit, match=f"port {port} is taken; name another with"):
+            serve(port)
+    assert not database.exists()

@@ -210,10 +210,21 @@ def test_fast_iterations_are_not_each_written(
     assert [each.step for each in losses] == [1]
 
 
-def test_an_engine_run_again_gets_a_new_run(tmp_path: Path, store: str) -> None:
-    trainer = make_trainer(tmp_path)
+def test_a_training_that_goes_on_goes_on_in_its_run(tmp_path: Path, store: str) -> None:
+    trainer = make_trainer(tmp_path, params={"layers": 1})
     trainer.run()
     trainer.state.max_epochs = 2 * EPOCHS
+    trainer.run()
+    run = only_run(store)
+    assert run.info.status == "FINISHED"
+    losses = MlflowClient(tracking_uri=store).get_metric_history(run.info.run_id, "train_loss")
+    assert [each.step for each in losses] == [1, 2, 3, 4]
+    assert run.data.params["max_epochs"] == str(EPOCHS)
+
+
+def test_a_training_begun_anew_gets_a_new_run(tmp_path: Path, store: str) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.run()
     trainer.run()
     runs = all_runs(store)
     assert [run.info.status for run in runs] == ["FINISHED", "FINISHED"]

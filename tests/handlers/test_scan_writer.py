@@ -13,8 +13,10 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, CopyItemsd, SpatialCropd
 from torch import nn
 
+import handlers.predictions_file
 from cohorts import ReadableScans, scan_items
 from handlers import PrepareTargets, ScanWriter
+from handlers.scan_report import ScanResult, ScanTable
 from transforms import LoadScand
 
 SHAPE = (8, 6, 4)
@@ -30,17 +32,19 @@ class MeanReport:
     """Writes the mean of the network's input, and keeps what it was given."""
 
     def __init__(self) -> None:
-        self.began: list[tuple] = []
+        self.table: ScanTable | None = ScanTable("means.csv", ["name", "mean"])
+        self.began: list[dict] = []
         self.shapes: list[tuple] = []
 
-    def start(self, folder, about):
-        self.began.append((folder, dict(about)))
+    def start(self, about):
+        self.began.append(dict(about))
         return {"unit": "HU"}
 
     def __call__(self, prediction, *, image, scan, name, folder):
         self.shapes.append((tuple(image.shape), tuple(scan.shape)))
         (folder / f"{name}.txt").write_text(str(prediction["mean"].item()))
-        return {"mean": prediction["mean"].item(), "file": f"{name}.txt"}
+        mean = prediction["mean"].item()
+        return ScanResult({"mean": mean, "file": f"{name}.txt"}, [f"{name}.txt"], [[name, mean]])
 
 
 READ = Compose(
@@ -59,14 +63,25 @@ def _write_scan(path: Path) -> None:
     nib.save(nib.Nifti1Image(array, np.diag([-1.0, 1, 2, 1])), path)
 
 
-def _run(scans, output_dir: Path, *, network=None, transform=READ, report=None, checkpoint=None):
-    dataset = ReadableScans(scan_items(scans), transform)
+def _run(
+    scans,
+    output_dir: Path,
+    *,
+    network=None,
+    transform=READ,
+    report=None,
+    checkpoint=None,
+    fingerprint=None,
+    shard="0/1",
+):
+    dataset = ReadableScans(scan_items(scans), transform, shard=shard)
     writer = ScanWriter(
         output_dir,
         dataset,
         bundle="a_bundle",
         checkpoint=checkpoint,
         report=report or MeanReport(),
+        fingerprint=fingerprint,
     )
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"),
@@ -97,7 +112,7 @@ def test_what_is_written_of_a_scan(tmp_path):
     assert (tmp_path / "out" / "scan.txt").read_text() == str(MEAN)
     assert list(predictions) == ["bundle", "checkpoint", "intended_use", "unit", "scans", "failed"]
     about = {key: predictions[key] for key in ("bundle", "checkpoint", "intended_use")}
-    assert report.began == [(tmp_path / "out", about)]
+    assert report.began == [about]
     assert predictions["unit"] == "HU"
     # The input is the crop, the scan is whole.
     assert report.shapes == [((1, 4, 4, 4), (1, *SHAPE))]
@@ -198,7 +213,7 @@ def test_an_unusable_output_folder_is_refused_before_any_scan_is_read(tmp_path):
 
 def test_a_report_that_refuses_to_begin_stops_the_run_before_any_scan_is_read(tmp_path):
     class Refuses(MeanReport):
-        def start(self, folder, about):
+        def start(self, about):
             raise ValueError(f"the weights must be others, got {about['checkpoint']}")
 
     read: list[str] = []
@@ -216,3 +231,58 @@ def test_the_weights_are_named_by_their_hash(tmp_path):
         "file": str(checkpoint),
         "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
     }
+
+
+def test_a_table_that_cannot_be_written_is_tried_once_more(tmp_path, monkeypatch):
+    _write_scan(tmp_path / "a.nii.gz")
+    writer = _run(tmp_path / "a.nii.gz", tmp_path / "out")
+
+    def full_disk(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(handlers.predictions_file, "write_table", full_disk)
+    with pytest.raises(SystemExit, match="must be writable, got No space left on device"):
+        writer.finish()
+    monkeypatch.undo()
+    writer.finish()
+    assert (tmp_path / "out" / "means.csv").read_text().split() == ["name,mean", f"a,{MEAN}"]
+
+
+def test_scans_done_under_the_same_fingerprint_are_kept(tmp_path):
+    for name in ("a", "b"):
+        _write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    done = []
+    for fingerprint in ("x", "x", "y", None):
+        report = MeanReport()
+        _run(tmp_path / "in", tmp_path / "out", report=report, fingerprint=fingerprint).finish()
+        done.append(len(report.shapes))
+        assert [entry["file"] for entry in _predictions(tmp_path / "out")["scans"]] == [
+            "a.txt",
+            "b.txt",
+        ]
+        assert (tmp_path / "out" / "means.csv").read_text().count("\n") == 3
+    assert done == [2, 0, 2, 2]
+
+
+def test_a_scan_that_failed_is_tried_again_and_the_others_are_kept(tmp_path):
+    _write_scan(tmp_path / "a.nii.gz")
+    scans = [tmp_path / "a.nii.gz", tmp_path / "b.nii.gz"]
+    with pytest.raises(SystemExit, match="1 of 2 scans failed"):
+        _run(scans, tmp_path / "out", fingerprint="x").finish()
+    _write_scan(tmp_path / "b.nii.gz")
+    report = MeanReport()
+    _run(scans, tmp_path / "out", fingerprint="x", report=report).finish()
+    assert len(report.shapes) == 1
+    predictions = _predictions(tmp_path / "out")
+    assert [entry["file"] for entry in predictions["scans"]] == ["a.txt", "b.txt"]
+    assert predictions["failed"] == []
+
+
+def test_a_shard_needs_a_fingerprint_and_leaves_the_whole_to_the_merge(tmp_path):
+    for name in ("a", "b", "c"):
+        _write_scan(tmp_path / "in" / f"{name}.nii.gz")
+    with pytest.raises(ValueError, match="a shard must have a fingerprint, got 1/2 without"):
+        _run(tmp_path / "in", tmp_path / "out", shard="1/2")
+    _run(tmp_path / "in", tmp_path / "out", shard="1/2", fingerprint="x").finish()
+    written = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.*")}
+    assert written == {"b.txt", "records/b.json", "shards/1-of-2.json", "shards/.1-of-2.lock"}

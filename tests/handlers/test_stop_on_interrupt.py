@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 
 from handlers.stop_on_interrupt import StopOnInterrupt
@@ -121,3 +124,32 @@ def test_hearers_come_first_in_any_order() -> None:
     with pytest.raises(RuntimeError):
         engine.run(range(2))
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def _stopped_rank(rank: int, folder: str) -> None:
+    """A training of which the second rank alone is told to stop, twice, in its third iteration."""
+    dist.init_process_group(
+        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
+    )
+    finished: list[int] = []
+
+    def step(engine: Engine, _batch: Any) -> None:
+        if rank == 1 and engine.state.iteration == 3:
+            send()
+            send()
+        finished.append(engine.state.iteration)
+
+    engine = Engine(step)
+    StopOnInterrupt().attach(engine)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(range(50))
+    send()  # torchrun's, which comes once the training has ended
+    Path(folder, f"{rank}.json").write_text(json.dumps(finished))
+
+
+def test_ranks_stop_before_the_same_iteration(
+    at_once: Callable[..., list[int | None]], tmp_path: Path
+) -> None:
+    assert at_once(_stopped_rank, [(rank, str(tmp_path)) for rank in range(2)]) == [0, 0]
+    for rank in range(2):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == [1, 2, 3]

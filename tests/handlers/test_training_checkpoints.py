@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 import torch
@@ -38,7 +38,12 @@ class _Network(nn.Module):
 
 
 def _trainer(
-    run_dir: Path, max_epochs: int, resume: str | None = None, *, one_cycle: bool = False
+    run_dir: Path,
+    max_epochs: int,
+    resume: str | None = None,
+    *,
+    one_cycle: bool = False,
+    batch_size: int = 4,
 ) -> SupervisedTrainer:
     torch.manual_seed(0)
     network, loss = _Network(), _Loss()
@@ -68,7 +73,7 @@ def _trainer(
     return SupervisedTrainer(
         device=torch.device("cpu"),
         max_epochs=max_epochs,
-        train_data_loader=DataLoader(data, batch_size=4),
+        train_data_loader=DataLoader(data, batch_size=batch_size),
         network=network,
         optimizer=optimizer,
         loss_function=loss,
@@ -179,12 +184,33 @@ def test_a_disk_that_fills_leaves_the_last_good_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _trainer(tmp_path, max_epochs=1).run()
-    good = (tmp_path / "last.pt").read_bytes()
-
+    good = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     monkeypatch.setattr(torch, "save", _full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    sentence = r"model\.pt must be writable, got No space left on device; a checkpoint .* is kept"
+    with pytest.raises(OSError, match=sentence):
         _trainer(tmp_path, max_epochs=2, resume=str(tmp_path / "last.pt")).run()
-    assert (tmp_path / "last.pt").read_bytes() == good
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == good
+    monkeypatch.undo()
+    _trainer(tmp_path, max_epochs=2, resume=str(tmp_path / "last.pt")).run()
+
+
+def test_a_disk_that_fills_after_the_best_weights_leaves_both_files_loadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _trainer(tmp_path, max_epochs=1).run()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    save = torch.save
+
+    def full_for_last(content: dict[str, Any], stream: BinaryIO) -> None:
+        (_full_disk if "optimizer" in content else save)(content, stream)
+
+    monkeypatch.setattr(torch, "save", full_for_last)
+    with pytest.raises(OSError, match=r"last\.pt must be writable, got No space left"):
+        _trainer(tmp_path, max_epochs=2, resume=str(tmp_path / "last.pt")).run()
+    monkeypatch.undo()
+    assert (tmp_path / "last.pt").read_bytes() == before["last.pt"]
+    assert (tmp_path / "model.pt").read_bytes() != before["model.pt"]
+    _trainer(tmp_path, max_epochs=3, resume=str(tmp_path / "last.pt")).run()
 
 
 def test_a_disk_full_at_ctrl_c_does_not_hide_it_from_others(
@@ -204,13 +230,20 @@ def test_a_disk_full_at_ctrl_c_does_not_hide_it_from_others(
     assert [type(error) for error in heard[:1]] == [KeyboardInterrupt]
 
 
-def _full_disk(content: object, path: Path) -> None:
-    path.write_bytes(b"half")
-    raise OSError(28, "No space left on device")
+def _full_disk(content: object, stream: BinaryIO) -> None:
+    """As torch.save fails: behind an error of its own."""
+    stream.write(b"half")
+    try:
+        raise OSError(28, "No space left on device")
+    except OSError:
+        raise RuntimeError("unexpected pos 704 vs 598")  # noqa: B904
 
 
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path) -> None:
     _trainer(tmp_path, max_epochs=1).run()
+    other = _trainer(tmp_path, max_epochs=2, resume=str(tmp_path / "last.pt"), batch_size=2)
+    with pytest.raises(ValueError, match=r"as many steps in an epoch as before.* got 4 after 2"):
+        other.run()
     with pytest.raises(ValueError, match="max_epochs must be above the 1 epochs"):
         _trainer(tmp_path, max_epochs=1, resume=str(tmp_path / "last.pt")).run()
     with pytest.raises(ValueError, match=r"resume must be a last\.pt"):
