@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
+from bundles.alone_in import alone_in
 from bundles.bundle_config import config_files, merged_config
 from bundles.comparison_measures import measured
 from bundles.comparison_picture import draw_comparison
@@ -81,7 +79,7 @@ def compare_arms(
         for seed in range(seeds)
         for arm in plan.arms
     ]
-    with _alone_in(output):
+    with alone_in(output, "comparison"):
         failed = train_runs(runs, jobs)
         record = comparison_record(plan, runs, failed, command=command)
         _write(output, plan, runs, record)
@@ -116,13 +114,3 @@ def _write(
         partial.write_text(markdown(content), encoding="utf-8")
     draw_comparison(content, output / "comparison.png")
     print("\n".join(["", *terminal_lines(content), "", f"written: {output / 'comparison.md'}"]))
-
-
-@contextmanager
-def _alone_in(output: Path) -> Iterator[None]:
-    """Keep a second comparison out of the folder."""
-    try:
-        with FileLock(output / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise ValueError(f"one comparison at a time may use {output}, got a second") from error

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import re
-import signal
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from bundles.bundle_config import PLACES, config_files, merged_config
+from bundles.bundle_config import PLACES
+from bundles.training_program import PROGRAM, TrainingProgram, set_options
 from handlers.describe_checkpoint import describe_checkpoint
 from handlers.write_json import write_json
 
@@ -57,10 +54,6 @@ class ComparisonRun:
         return self.folder / "evaluation" / "per_scan.csv"
 
     @property
-    def log(self) -> Path:
-        return self.folder / "log.txt"
-
-    @property
     def record(self) -> dict[str, Any]:
         """What earlier calls noted of this run."""
         try:
@@ -78,11 +71,19 @@ class ComparisonRun:
     def _record_file(self) -> Path:
         return self.folder / "comparison_run.json"
 
+    @property
+    def training(self) -> TrainingProgram:
+        return TrainingProgram(
+            bundle=self.bundle,
+            overlays=self.overlays,
+            settings={**self.settings, "run_name": self.name, "seed": self.seed},
+            datalist=self.datalist,
+            folder=self.folder,
+        )
+
     def config(self) -> dict[str, Any]:
         """The whole config of this training."""
-        files = config_files(self.bundle, "train", self.overlays)
-        config = merged_config(files, {**self.settings, **self._own_settings()})
-        return yaml.safe_load(yaml.safe_dump(config))
+        return self.training.config()
 
     def steps(self) -> dict[str, list[str]]:
         """The commands that are still to be run, none where the run is finished.
@@ -90,21 +91,14 @@ class ComparisonRun:
         Raises:
             ValueError: the folder holds a training under other settings or on other scans.
         """
-        program = [sys.executable, "-m", "bundles"]
-        evaluate = [*program, "evaluate", self.bundle, "--run", str(self.folder)]
+        evaluate = [*PROGRAM, "evaluate", self.bundle, "--run", str(self.folder)]
         evaluate += ["--datalist", str(self.datalist)]
         places = {name: value for name, value in self.settings.items() if name in PLACES}
-        evaluate += _set_options(places)
-        train = [*program, "train", self.bundle]
-        if not self._has_begun():
-            train += ["--datalist", str(self.datalist)]
-            for overlay in self.overlays:
-                train += ["--overlay", overlay]
-            train += _set_options({**self.settings, **self._own_settings()})
-            return {"train": train, "evaluate": evaluate}
-        self._check_same()
+        evaluate += set_options(places)
+        if self._has_begun():
+            self._check_same()
         if not self._is_trained():
-            return {"train": [*train, "--resume", str(self._last)], "evaluate": evaluate}
+            return {"train": self.training.command(), "evaluate": evaluate}
         return {} if self._is_evaluated() else {"evaluate": evaluate}
 
     def begin(self) -> None:
@@ -121,18 +115,6 @@ class ComparisonRun:
         record["parts"] += 1
         write_json(self._record_file, {**record, "jobs": jobs, "trained": trained})
 
-    def failure(self, code: int) -> str:
-        """Why the last command ended with ``code``: its error in the log, or its last line."""
-        if code < 0:
-            return f"it was ended by {signal.Signals(-code).name}"
-        text = self.log.read_text(encoding="utf-8", errors="replace")
-        said = text.rpartition("\n$ ")[2]
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        # MONAI wraps what went wrong: of several exceptions the first is the reason.
-        raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
-        return [*lines[-1:], *raised[:1], *errors[-1:]][-1]
-
     def _is_evaluated(self) -> bool:
         """Whether the weights have been judged on every scan."""
         try:
@@ -146,21 +128,13 @@ class ComparisonRun:
         same = report["checkpoint"]["sha256"] == weights.get("sha256")
         return same and self.per_scan.is_file()
 
-    def _own_settings(self) -> dict[str, Any]:
-        return {"run_dir": str(self.folder), "run_name": self.name, "seed": self.seed}
-
-    @property
-    def _last(self) -> Path:
-        return self.folder / "last.pt"
-
     def _has_begun(self) -> bool:
-        return self.record["trained"] or self._last.is_file()
+        return self.record["trained"] or self.training.has_begun()
 
     def _is_trained(self) -> bool:
         if self.record["trained"]:  # its last.pt may have been removed to save room
             return True
-        trainer = torch.load(self._last, weights_only=True, map_location="cpu")["trainer"]
-        return trainer["iteration"] // trainer["epoch_length"] >= self.config()["max_epochs"]
+        return self.training.has_begun() and self.training.has_all_epochs()
 
     def _check_same(self) -> None:
         """Raise ValueError if the folder's training is of another config or datalist."""
@@ -195,11 +169,3 @@ def _leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from _leaves(value, f"{name}::")
         else:
             yield name, value
-
-
-def _set_options(settings: Mapping[str, Any]) -> list[str]:
-    options = []
-    for name, value in settings.items():
-        text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"))
-        options += ["--set", f"{name}={text.removesuffix('...' + chr(10)).strip()}"]
-    return options

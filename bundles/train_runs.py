@@ -25,7 +25,7 @@ def train_runs(runs: Sequence[ComparisonRun], jobs: int) -> Failures:
         ValueError: a run's folder holds another training, before anything is trained.
     """
     by_name = {run.name: run for run in runs}
-    todo = [Job(name=run.name, steps=run.steps(), log=run.log) for run in runs]
+    todo = [Job(name=run.name, steps=run.steps(), log=run.training.log) for run in runs]
     for run in runs:
         run.begin()
     failed: Failures = {}
@@ -38,7 +38,7 @@ def train_runs(runs: Sequence[ComparisonRun], jobs: int) -> Failures:
             run.note_training(seconds, jobs=jobs, trained=code == 0)
         if code:
             stopped = "it was stopped; the same command goes on with it"
-            reason = stopped if code in INTERRUPTED else run.failure(code)
+            reason = stopped if code in INTERRUPTED else run.training.failure(code)
             failure = {"run": job.name, "error": reason, "log": str(job.log)}
             failed[job.name] = failure
             tqdm.write(failed_line(failure))

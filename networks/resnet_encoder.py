@@ -10,6 +10,8 @@ from monai.networks.layers.factories import Act, Conv, Norm
 from monai.networks.nets.resnet import ResNetBlock
 from torch import nn
 
+from networks.gradient_checkpoint import gradient_checkpoint
+
 
 class ResNetEncoder(nn.Module):
     """Image to feature map through MONAI's residual blocks (arXiv:1512.03385).
@@ -23,6 +25,8 @@ class ResNetEncoder(nn.Module):
         channels: channels of the stem and of each stage after it.
         strides: stride of the stem and of each stage, one number for all axes or one per axis.
         blocks: residual blocks of each stage, so one entry fewer than ``channels``.
+        gradient_checkpointing: in a training step keep the input of each convolution alone and
+            compute what follows it again on the way back: less memory, more time, the same step.
 
     Shape:
         ``(B, in_channels, H, W[, D])`` to ``(B, channels[-1], ceil(H / s), ...)`` with ``s`` the
@@ -44,8 +48,10 @@ class ResNetEncoder(nn.Module):
         channels: Sequence[int],
         strides: Sequence[int | Sequence[int]],
         blocks: Sequence[int],
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
+        self.gradient_checkpointing = gradient_checkpointing
         if not len(channels) == len(strides) == len(blocks) + 1:
             raise ValueError(
                 "channels and strides must have one entry more than blocks, "
@@ -80,6 +86,9 @@ class ResNetEncoder(nn.Module):
         self.stage_strides = [tuple(total) for total in totals[1:].tolist()]
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript knows the outer one only
+            if self.gradient_checkpointing and self.training:
+                return self._checkpointed_features(image)
         return self.stages(self.stem(image))
 
     def stage_features(self, image: torch.Tensor) -> list[torch.Tensor]:
@@ -90,6 +99,24 @@ class ResNetEncoder(nn.Module):
             features = stage(features)
             maps.append(features)
         return maps
+
+    def _checkpointed_features(self, image: torch.Tensor) -> torch.Tensor:
+        features = gradient_checkpoint(self.stem, image)
+        for stage in self.stages:
+            for block in stage.children():
+                assert isinstance(block, ResNetBlock)
+                features = _checkpointed_block(block, features)
+        return features
+
+
+def _checkpointed_block(block: ResNetBlock, features: torch.Tensor) -> torch.Tensor:
+    """The block's own forward, one convolution at a time: as a whole it would need all at once."""
+    main = gradient_checkpoint(nn.Sequential(block.conv1, block.bn1, block.act), features)
+    main = gradient_checkpoint(nn.Sequential(block.conv2, block.bn2), main)
+    if isinstance(block.downsample, nn.Module):
+        features = gradient_checkpoint(block.downsample, features)
+    main += features
+    return block.act(main)
 
 
 def _per_axis(stride: int | Sequence[int], spatial_dims: int) -> tuple[int, ...]:

@@ -38,6 +38,7 @@ class RiskClassifier(nn.Module):
             the gated layer of ``gated_attention``.
         pooling: ``attention``, ``gated_attention`` (arXiv:1802.04712), ``average`` or ``max``.
         years: number of yearly cumulative logits, which never fall; None for a single logit.
+        gradient_checkpointing: train the encoder in less memory and more time.
 
     Shape:
         image ``(B, in_channels, *spatial)``, logits ``(B, years or 1)``, scores
@@ -61,6 +62,7 @@ class RiskClassifier(nn.Module):
         hidden_features: int,
         pooling: str = "attention",
         years: int | None = None,
+        gradient_checkpointing: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = ResNetEncoder(
@@ -69,6 +71,7 @@ class RiskClassifier(nn.Module):
             channels=channels,
             strides=strides,
             blocks=blocks,
+            gradient_checkpointing=gradient_checkpointing,
         )
         features = self.encoder.out_channels
         # Centred, so that what a head picks out stands against the average of the scan. On the
@@ -107,9 +110,13 @@ class RiskClassifier(nn.Module):
 
     def _class_activation(self, features: torch.Tensor) -> torch.Tensor:
         """Last logit of each voxel's features by themselves, ``(B, 1, *feature)``."""
-        scores = []
         # In chunks, so that the hidden layer of a whole map is never in memory.
-        for cells in features.flatten(2).split(65_536, dim=2):
+        chunks = features.flatten(2).split(65_536, dim=2)
+        if not torch.jit.is_scripting():  # noqa: SIM102  TorchScript knows the outer one only
+            if torch.compiler.is_exporting():  # their number would be fixed
+                chunks = (features.flatten(2),)
+        scores = []
+        for cells in chunks:
             logits = self.classifier(cells.transpose(1, 2).flatten(0, 1))
             scores.append(logits[:, -1].view(len(cells), -1))
         return torch.cat(scores, dim=1).view(features[:, :1].shape)
