@@ -6,7 +6,7 @@ PORT ?= 5000
 export MLFLOW_DISABLE_TELEMETRY ?= true
 export PYTHON
 
-.PHONY: help setup demo test lint mlflow predict clean
+.PHONY: help setup demo test lint mlflow predict pack clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,15 @@ predict: ## apply the last checkpoint: BUNDLE=lung_ct_cancer_risk SCAN=path OUT=
 	fi
 	@$(MAKE) --no-print-directory setup
 	@.venv/bin/python -m bundles predict "$$LOCUS_BUNDLE" --scans "$$LOCUS_SCAN" --output "$$LOCUS_OUT"
+
+pack: export LOCUS_BUNDLE = $(value BUNDLE)
+pack: ## pack a trained bundle into dist/: BUNDLE=lung_ct_cancer_risk
+	@if [ -z "$$LOCUS_BUNDLE" ]; then \
+		echo "make pack needs BUNDLE, such as BUNDLE=lung_ct_cancer_risk, got none" >&2; \
+		exit 2; \
+	fi
+	@$(MAKE) --no-print-directory setup
+	@.venv/bin/python -m bundles.pack "$$LOCUS_BUNDLE"
 
 clean: ## remove .venv and the caches; runs/ and data/ stay
 	@rm -rf .venv .setup.lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -55,7 +55,7 @@ def submit_peer(setup: Setup, run_dir: Path) -> float:
 
 
 def _submit(setup: Setup, run_dir: Path, detect: Detect) -> float:
-    config = setup.config(run_dir, {"validate::data::split": "testing"})
+    config = setup.config(run_dir, {"validate::scans::split": "testing"})
     rows: list[Sequence[object]] = []
     seconds = []
     for sample in config.get_parsed_content("validate::dataset"):

@@ -52,7 +52,7 @@ def fill_cache(setup: Setup) -> None:
     """Preprocess every scan, so that no training waits for it."""
     for split in ("training", "validation", "testing"):
         part = "train" if split == "training" else "validate"
-        config = setup.config(Path(), {"patches_per_scan": 1, "validate::data::split": split})
+        config = setup.config(Path(), {"patches_per_scan": 1, "validate::scans::split": split})
         dataset = config.get_parsed_content(f"{part}::dataset")
 
         def cache(index: int, dataset: Dataset = dataset) -> None:

@@ -45,7 +45,7 @@ def config_files(bundle: str, workflow: str, overlays: Sequence[str | Path]) -> 
     """The files that make up a workflow, in the order in which they are merged.
 
     Raises:
-        ValueError: an unknown bundle or overlay.
+        ValueError: an unknown bundle or overlay, or a ``trained.yaml`` of another bundle's run.
     """
     configs = bundle_configs(bundle)
     files = [configs / "common.yaml", configs / f"{workflow}.yaml"]
@@ -60,8 +60,20 @@ def config_files(bundle: str, workflow: str, overlays: Sequence[str | Path]) -> 
             raise ValueError(
                 f"overlay must be a file of configs/ or a path, got {overlay}; there are {known}"
             )
+        if path.name == "trained.yaml":
+            check_run(bundle, path.parent)
         files.append(path)
     return files
+
+
+def check_run(bundle: str, run_dir: Path) -> None:
+    """Raise ``ValueError`` if ``run_dir`` is a training of another bundle."""
+    config_file = run_dir / "config.yaml"
+    if not config_file.is_file():
+        return
+    found = yaml.safe_load(config_file.read_text(encoding="utf-8")).get("experiment")
+    if found != bundle and found in bundle_names():
+        raise ValueError(f"{run_dir}: must be a run of {bundle}, got one of {found}")
 
 
 def merged_config(files: Sequence[Path], overrides: Mapping[str, Any] | None = None) -> Any:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
+import torch.distributed as dist
 from monai.bundle import run as run_config
 
 from bundles.bundle_config import (
@@ -19,6 +21,7 @@ from bundles.bundle_config import (
     trained_keys,
     write_config,
 )
+from handlers.join_ranks import join_ranks
 
 
 def run_bundle(
@@ -28,7 +31,7 @@ def run_bundle(
     overlays: Sequence[str | Path] = (),
     overrides: Mapping[str, Any],
 ) -> None:
-    """Run ``workflow`` of ``bundle`` to its end.
+    """Run ``workflow`` of ``bundle`` to its end, on all processes that torchrun started.
 
     Args:
         bundle: name of a folder of ``bundles/``.
@@ -39,18 +42,19 @@ def run_bundle(
     Raises:
         ValueError: an unknown bundle or overlay, or an override that does not fit the config.
     """
-    files = config_files(bundle, workflow, overlays)
+    files = config_files(bundle, workflow, [*overlays, *_rank_overlays(workflow)])
     check_overrides(overrides, merged_config(files))
     if workflow != "train":
         _run(bundle, files, overrides)
         return
     run_dir = Path(overrides["run_dir"])
-    write_config(run_dir, merged_config(files, overrides), trained_keys(bundle))
+    if idist.get_rank() == 0:
+        write_config(run_dir, merged_config(files, overrides), trained_keys(bundle))
     try:
         _run(bundle, files, overrides)
     except BaseException:
         # A training that never began leaves no folder behind.
-        if not (run_dir / "last.pt").exists():
+        if idist.get_rank() == 0 and not (run_dir / "last.pt").exists():
             remove_config(run_dir)
         raise
 
@@ -81,7 +85,8 @@ def resume_bundle(bundle: str, checkpoint: Path, overrides: Mapping[str, Any]) -
     run_name = f"{run_dir.name}-resumed-{secrets.token_hex(2)}"
     overrides = {"run_name": run_name, **overrides, "resume": str(checkpoint)}
     check_overrides(overrides, merged_config([config_file]))
-    _run(bundle, [config_file], overrides)
+    overlays = [bundle_configs(bundle) / f"{name}.yaml" for name in _rank_overlays("train")]
+    _run(bundle, [config_file, *overlays], overrides)
 
 
 def _run(bundle: str, files: Sequence[Path], overrides: Mapping[str, Any]) -> None:
@@ -91,12 +96,26 @@ def _run(bundle: str, files: Sequence[Path], overrides: Mapping[str, Any]) -> No
         logging.getLogger(f"monai.bundle.{name}").setLevel(logging.ERROR)
     # MONAI passes over an override that is None.
     given = {name: "$None" if value is None else value for name, value in overrides.items()}
-    run_config(
-        config_file=[str(file) for file in files],
-        meta_file=str(configs / "metadata.json"),
-        logging_file=str(configs / "logging.conf"),
-        **given,
-    )
+    try:
+        run_config(
+            config_file=[str(file) for file in files],
+            meta_file=str(configs / "metadata.json"),
+            logging_file=str(configs / "logging.conf"),
+            **given,
+        )
+    except RuntimeError as error:
+        if idist.get_world_size() > 1 and _is_of_lost_rank(error):
+            raise ConnectionError(
+                "every rank must live to the end, got another that ended; torchrun's report says "
+                "which one and why"
+            ) from error
+        raise
+
+
+def _is_of_lost_rank(error: BaseException) -> bool:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return isinstance(error, dist.DistError) or "/gloo/" in str(error)
 
 
 def check_overrides(overrides: Mapping[str, Any], config: Any) -> None:
@@ -110,6 +129,21 @@ def check_overrides(overrides: Mapping[str, Any], config: Any) -> None:
         is_number = isinstance(replaced, (int, float)) and not isinstance(replaced, bool)
         if is_number and not isinstance(value, (int, float)):
             raise ValueError(f"{name} must be a number as {replaced} is, got {value!r}")
+
+
+def _rank_overlays(workflow: str) -> list[str]:
+    """What the processes that torchrun started need to work as one; nothing for one process.
+
+    Raises:
+        ValueError: a workflow that several processes do as shards, not as ranks.
+    """
+    join_ranks()
+    ranks = idist.get_world_size()
+    if ranks > 1 and workflow == "inference":
+        raise ValueError(
+            f"predict must be spread over processes by --shard, got {ranks} processes of torchrun"
+        )
+    return [f"multi_gpu_{workflow}"] if ranks > 1 else []
 
 
 def _setting(name: str, config: Any) -> Any:

@@ -6,7 +6,10 @@ import secrets
 from datetime import datetime
 from pathlib import Path
 
+import ignite.distributed as idist
+
 from bundles.bundle_config import bundle_configs
+from handlers.join_ranks import join_ranks
 from handlers.mlflow_store import checkout_folder
 
 
@@ -16,8 +19,13 @@ def runs_folder() -> Path:
 
 
 def new_run(bundle: str, what: str) -> Path:
-    """A folder, not made yet, whose name no other run has, not even one of the same second."""
-    return runs_folder() / bundle / f"{what}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    """A folder, not made yet, whose name no other run has, not even one of the same second.
+
+    Processes that torchrun started have one folder together, named by the first.
+    """
+    name = f"{what}-{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    join_ranks()
+    return runs_folder() / bundle / str(idist.broadcast(name, safe_mode=True))
 
 
 def last_run(bundle: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from networks.attention_pool import AttentionPool
+from networks.data_parallel import data_parallel
 from networks.decode_boxes import decode_boxes
 from networks.feature_pyramid import FeaturePyramid
 from networks.fully_convolutional import FullyConvolutional
@@ -12,6 +13,7 @@ from networks.global_box_regressor import GlobalBoxRegressor
 from networks.global_max_pool import GlobalMaxPool
 from networks.logits_to_scan import logits_to_scan
 from networks.nodule_detector import NoduleDetector
+from networks.onnx_network import OnnxNetwork
 from networks.pooled_segmenter import PooledSegmenter
 from networks.receptive_field import ReceptiveField
 from networks.resnet_encoder import ResNetEncoder
@@ -31,6 +33,7 @@ __all__ = [
     "GlobalBoxRegressor",
     "GlobalMaxPool",
     "NoduleDetector",
+    "OnnxNetwork",
     "PooledSegmenter",
     "ReceptiveField",
     "ResNetEncoder",
@@ -40,6 +43,7 @@ __all__ = [
     "TiledSegmentation",
     "UNet",
     "YearlyHazards",
+    "data_parallel",
     "decode_boxes",
     "logits_to_scan",
     "read_calibration",

@@ -27,6 +27,8 @@ from setup_environment import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
+EXTRAS = ("dev", "export", "openvino", "search")
+TESTED_EXTRAS = ("export", "search")  # installed for the tests too
 LICENCE_FIELDS = ("License", "License-Expression", "Classifier")
 
 PACKAGES = {
@@ -48,6 +50,14 @@ def test_every_requirement_is_pinned_and_installed(file: str) -> None:
         assert re.fullmatch(r"[\w.]+", pin), f"{name} must be pinned exactly, got {pin}"
         installed = importlib.metadata.version(name).partition("+")[0]
         assert installed == pin, f"{name} must be {pin} as pinned, got {installed}"
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_every_extra_is_pinned_and_what_is_tested_is_installed(extra: str) -> None:
+    own, tools = pins(f"requirements-{extra}.txt"), pins("requirements-dev.txt")
+    assert own and all(re.fullmatch(r"[\w.]+", pin) for pin in own.values())
+    if extra in TESTED_EXTRAS:
+        assert own.items() <= tools.items()
 
 
 def test_locus_itself_needs_no_tool_and_nothing_under_the_gpl() -> None:
@@ -83,10 +93,11 @@ def test_conda_and_the_project_read_the_same_pins() -> None:
     assert pip == "pip"
     assert from_pip == {"pip": [f"-r {file}" for file in PIN_FILES]}
     assert project["project"]["dynamic"] == ["dependencies", "optional-dependencies"]
-    needed, tools = ({"file": [file]} for file in PIN_FILES)
     assert project["tool"]["setuptools"]["dynamic"] == {
-        "dependencies": needed,
-        "optional-dependencies": {"dev": tools},
+        "dependencies": {"file": [PIN_FILES[0]]},
+        "optional-dependencies": {
+            extra: {"file": [f"requirements-{extra}.txt"]} for extra in EXTRAS
+        },
     }
     oldest = project["project"]["requires-python"].removeprefix(">=")
     assert python == f"python={oldest}"

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from bundles.__main__ import main
+from bundles.pack import pack_bundle
 from cohorts import (
     CohortSettings,
     MammogramSettings,
@@ -117,6 +119,34 @@ def trained_segmenter(
     folder = tmp_path_factory.mktemp("trained_segmenter")
     with _trained_in(folder, "lung_ct_nodule_segmentation", datalist, segmenter_settings):
         yield folder
+
+
+@pytest.fixture(scope="session")
+def packed(
+    tmp_path_factory: pytest.TempPathFactory,
+    datalist: Path,
+    small_settings: list[str],
+    detector_settings: list[str],
+    segmenter_settings: list[str],
+) -> Callable[[str], Path]:
+    """Trains a bundle in seconds and packs it, when first asked for; gives the zip."""
+    settings = {
+        "lung_ct_cancer_risk": small_settings,
+        "lung_ct_nodule_detection": [
+            *detector_settings,
+            *_set(["network_def::feature_channels=8"]),
+        ],
+        "lung_ct_nodule_segmentation": segmenter_settings,
+    }
+    folder = tmp_path_factory.mktemp("packed")
+
+    @cache
+    def pack(bundle: str) -> Path:
+        with _trained_in(folder, bundle, datalist, settings[bundle]):
+            (run,) = (folder / "runs" / bundle).iterdir()
+            return pack_bundle(bundle, run, folder)
+
+    return pack
 
 
 def _set(settings: Iterable[str]) -> list[str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import jsonschema
 import pytest
+import torch
 import yaml
-from monai.bundle import ConfigWorkflow, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
 from monai.bundle.config_item import ComponentLocator
 
 from bundles.bundle_config import (
@@ -24,6 +25,7 @@ from bundles.bundle_config import (
 
 WORKFLOWS = ("train", "evaluate", "inference")
 SCHEMA = Path(__file__).parents[3] / "shared/schema/meta_schema_20240725.json"
+MONAIS_STEPS = {"initialize", "finalize"}  # which a config need not have
 LOCATOR = ComponentLocator()
 
 
@@ -63,10 +65,13 @@ def _is_component_or_group(config: dict[str, Any]) -> bool:
     )
 
 
-def _overlays(bundle: str) -> list[Path]:
+def _overlays(bundle: str, workflow: str = "train") -> list[Path]:
+    """Those for evaluate.yaml say so by their name; the others are for train.yaml."""
     known = {"common", *WORKFLOWS}
     configs = BUNDLES_ROOT / bundle / "configs"
-    return [path for path in sorted(configs.glob("*.yaml")) if path.stem not in known]
+    overlays = [path for path in sorted(configs.glob("*.yaml")) if path.stem not in known]
+    is_for_evaluate = workflow == "evaluate"
+    return [path for path in overlays if path.stem.endswith("_evaluate") == is_for_evaluate]
 
 
 def _assert_targets_bind(config: Any, name: str) -> None:
@@ -106,11 +111,23 @@ def test_every_target_of_an_overlay_binds_to_its_signature(
     _assert_targets_bind(config, f"{bundle}/{workflow} with {overlay}")
 
 
+@pytest.mark.parametrize(
+    ("bundle", "overlay"),
+    [(bundle, path.stem) for bundle in bundle_names() for path in _overlays(bundle, "evaluate")],
+)
+def test_every_target_of_an_overlay_for_evaluate_binds_to_its_signature(
+    bundle: str, overlay: str
+) -> None:
+    config = merged_config(config_files(bundle, "evaluate", [overlay]))
+    _assert_targets_bind(config, f"{bundle}/evaluate with {overlay}")
+
+
 @pytest.mark.parametrize("bundle", bundle_names())
 def test_every_override_of_an_overlay_hits_a_leaf(bundle: str) -> None:
     configs = BUNDLES_ROOT / bundle / "configs"
-    base = merged_config([configs / "common.yaml", configs / "train.yaml"])
-    for overlay in [TRACKING, *_overlays(bundle)]:
+    base = merged_config([configs / f"{name}.yaml" for name in ("common", *WORKFLOWS)])
+    base |= dict.fromkeys(MONAIS_STEPS)
+    for overlay in [TRACKING, *_overlays(bundle), *_overlays(bundle, "evaluate")]:
         for leaf in _leaves(yaml.safe_load(overlay.read_text())):
             part = base
             for step in leaf.split("::"):
@@ -186,3 +203,24 @@ def test_monais_properties_are_all_there(
     )
     config.initialize()
     assert config.check_properties() == []
+
+
+@pytest.mark.parametrize("bundle", ["lung_ct_nodule_detection", "lung_ct_nodule_segmentation"])
+def test_a_training_of_any_number_of_steps_has_its_rates(bundle: str) -> None:
+    """Up to the highest rate and down again, but in so few steps that one is all there is."""
+    files = config_files(bundle, "train", [])
+    for steps in range(1, 31):
+        weight = torch.nn.Parameter(torch.zeros(1))
+        optimizer = torch.optim.SGD([weight], lr=1.0)
+        config = ConfigParser(merged_config(files))
+        scheduler = {**config["train::lr_scheduler"], "total_steps": steps}
+        alone = ConfigParser({"scheduler": scheduler, "warmup_share": config["warmup_share"]})
+        alone["scheduler"].update(optimizer=optimizer, max_lr=1.0)
+        rates = []
+        one_cycle = alone.get_parsed_content("scheduler")
+        for _ in range(steps - 1):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            one_cycle.step()
+        assert all(0 <= rate <= 1 for rate in rates)
+        assert steps < 20 or max(rates) > 0.99

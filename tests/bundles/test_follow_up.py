@@ -32,7 +32,7 @@ def predicted(folder: Path, name: str, radii_mm: dict[tuple[int, int, int], floa
     )
     report = SegmentationReport(max_pictures=0)
     folder.mkdir(exist_ok=True)
-    report.start(folder, {"bundle": "test"})
+    report.start({"bundle": "test"})
     logits = torch.from_numpy(inside - 0.5).float()[None, None]
     prediction = {"logits": logits, "affine": scan.affine}
     report(prediction, image=scan, scan=scan, name=name, folder=folder)
