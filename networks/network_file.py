@@ -95,7 +95,7 @@ def _open_with_openvino(path: Path) -> NetworkFile:
 
     def run(image: Array) -> Sequence[Array]:
         found = compiled([image])
-        return [np.array(found[index]) for index in range(len(compiled.outputs))]
+        return [found[index] for index in range(len(compiled.outputs))]
 
     shapes = [
         [None if axis.is_dynamic else axis.get_length() for axis in one.partial_shape]
