@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import warnings
@@ -53,13 +54,19 @@ def train(options: argparse.Namespace) -> None:
         if options.overlay or options.datalist:
             raise ValueError("--resume must stand without --overlay and --datalist, got both")
         resume_bundle(options.bundle, options.resume, settings)
-        print(f"trained: {options.resume.parent}")
+        _say_trained(options.resume.parent)
         return
     names = [Path(overlay).stem for overlay in options.overlay]
     run_dir = new_run(options.bundle, "-".join(names) or "train")
     overrides = {**_places(options, run_dir), "run_name": run_dir.name, **settings}
     run_bundle(options.bundle, "train", overlays=options.overlay, overrides=overrides)
-    print(f"trained: {overrides['run_dir']}")
+    _say_trained(overrides["run_dir"])
+
+
+def _say_trained(run_dir: Path | str) -> None:
+    # The processes of torchrun have left their group by now; it numbered them.
+    if os.environ.get("RANK", "0") == "0":
+        print(f"trained: {run_dir}")
 
 
 def evaluate(options: argparse.Namespace) -> None:
