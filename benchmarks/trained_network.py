@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from monai.bundle import ConfigParser
 from torch import nn
 
-from bundles.bundle_config import bundle_configs, merged_config
+from bundles.bundle_config import config_files, merged_config
 
 #: An image to the loss of the network that is trained on it.
 ImageLoss = Callable[[torch.Tensor], torch.Tensor]
@@ -27,10 +27,9 @@ class TrainedNetwork(NamedTuple):
     optimizer: torch.optim.Optimizer
 
 
-def training_config(bundle: str, device: str = "cpu") -> ConfigParser:
-    """The default training of a bundle, on a device."""
-    configs = bundle_configs(bundle)
-    config = ConfigParser(merged_config([configs / "common.yaml", configs / "train.yaml"]))
+def training_config(bundle: str, device: str = "cpu", overlays: Sequence[str] = ()) -> ConfigParser:
+    """The training of a bundle, by default without overlays, on a device."""
+    config = ConfigParser(merged_config(config_files(bundle, "train", overlays)))
     config["device"] = f"$torch.device('{device}')"
     return config
 

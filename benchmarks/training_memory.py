@@ -9,13 +9,11 @@ import argparse
 from collections.abc import Sequence
 
 import torch
-from monai.bundle import ConfigParser
 
 from benchmarks.process_cost import OURS, PEER, cost_rows, step_seconds
 from benchmarks.report import Row, write_report
 from benchmarks.risk_network import BUNDLE, marked_targets, size
-from benchmarks.trained_network import TrainedNetwork, adamw
-from bundles.bundle_config import config_files, merged_config
+from benchmarks.trained_network import TrainedNetwork, adamw, training_config
 
 SHAPES = ((128, 128, 64), (256, 256, 100), (384, 384, 152), (512, 512, 200))
 OVERLAYS = {OURS: ["low_memory"], PEER: []}
@@ -51,8 +49,7 @@ def step_s(which: str, shape: Sequence[int]) -> float:
 
 def trained_network(which: str, shape: Sequence[int]) -> TrainedNetwork:
     """The bundle's network with or without the overlay, with what a step of one scan takes."""
-    config = ConfigParser(merged_config(config_files(BUNDLE, "train", OVERLAYS[which])))
-    config["device"] = "$torch.device('cpu')"
+    config = training_config(BUNDLE, overlays=OVERLAYS[which])
     network = config.get_parsed_content("network")
     loss = config.get_parsed_content("loss")
     targets = marked_targets(size(OURS, shape).feature_shape)
