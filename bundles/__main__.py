@@ -6,10 +6,10 @@ import argparse
 import os
 import shlex
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
+from bundles.exit_code import exit_code
 from bundles.given_settings import given_settings
 from cohorts.shard import SHARD_HELP, WHOLE
 
@@ -19,29 +19,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     options = _parser().parse_args(arguments)
     options.command_line = shlex.join(["python", "-m", "bundles", *arguments])
-    # What libraries tell their own developers, and MONAI's reminder that a config is a program.
-    for category in (FutureWarning, DeprecationWarning):
-        warnings.filterwarnings("ignore", category=category)
-    warnings.filterwarnings("ignore", message="parsing config_file")
-    try:
-        options.command(options)
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        sentence = root_cause(error)
-        if not isinstance(sentence, (ValueError, OSError)):
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """What went wrong below the layers in which MONAI wraps an error."""
-    while isinstance(error, RuntimeError) and error.__cause__ is not None:
-        error = error.__cause__
-    return error
+    return exit_code(lambda: options.command(options))
 
 
 def train(options: argparse.Namespace) -> None:

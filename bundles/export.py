@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,8 @@ import yaml
 from monai.bundle import ConfigParser
 from torch import nn
 
-from bundles.__main__ import root_cause
 from bundles.bundle_config import bundle_configs, bundle_names
+from bundles.exit_code import exit_code
 from bundles.flat_config import flat_config
 from bundles.packed_weights import trained_network
 from bundles.run_folders import last_run
@@ -103,23 +102,16 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 1 after one sentence on the rule that was broken."""
     options = _parser().parse_args(arguments)
-    for category in (FutureWarning, DeprecationWarning):
-        warnings.filterwarnings("ignore", category=category)
-    warnings.filterwarnings("ignore", message="parsing config_file")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # torchvision is not there
-    try:
+
+    def work() -> None:
         run_dir = options.run or last_run(options.bundle)
         checkpoint = options.checkpoint or run_dir / "model.pt"
         output = options.output or checkpoint.with_suffix(".onnx")
         difference = export_bundle(options.bundle, run_dir, output, checkpoint)
-    except (ValueError, OSError, RuntimeError) as error:
-        sentence = root_cause(error)
-        if not isinstance(sentence, (ValueError, OSError)):
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return 1
-    print(f"written: {output}, opset {OPSET}, outputs within {difference:.1e} of the network's")
-    return 0
+        print(f"written: {output}, opset {OPSET}, outputs within {difference:.1e} of the network's")
+
+    return exit_code(work)
 
 
 if __name__ == "__main__":

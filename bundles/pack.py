@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from bundles.bundle_config import bundle_configs
+from bundles.exit_code import quiet_libraries
 from bundles.package_files import WEIGHTS, package_files
 from bundles.package_zip import MANIFEST, manifest, write_zip
 from bundles.packed_weights import LARGE_BYTES, large_files_yaml
@@ -105,9 +105,7 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0, or 1 after one sentence on the rule that was broken."""
     options = _parser().parse_args(arguments)
-    for category in (FutureWarning, DeprecationWarning):
-        warnings.filterwarnings("ignore", category=category)
-    warnings.filterwarnings("ignore", message="parsing config_file")
+    quiet_libraries()
 
     def work() -> None:
         path = pack_bundle(
