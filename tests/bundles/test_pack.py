@@ -280,7 +280,8 @@ def test_large_weights_stay_out_of_the_zip(
     dist = tmp_path / "dist"
     assert "need --weights-url" in _error([VOXELS, "--run", str(run)], dist, capsys)
 
-    beside = dist / f"{VOXELS}-0.1.0-model.pt"
+    metadata = json.loads((bundle_configs(VOXELS) / "metadata.json").read_text())
+    beside = dist / f"{VOXELS}-{metadata['version']}-model.pt"
     package = pack_bundle(VOXELS, run, dist, weights_url=beside.as_uri())
     assert package.with_name(f"{package.stem}-model.pt").name == beside.name
     files = _files(package)
